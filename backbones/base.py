@@ -1,0 +1,129 @@
+"""Backbone: generator, discriminator, latent and camera laws of one GAN family; it knows nothing of training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from ..core.camera import Camera
+from ..core.scene import Field, Scene
+from ..core.streams import Streams
+
+
+@dataclass
+class Latents:
+    """What a backbone draws and maps: named tensors [B,...], opaque to everybody else, indexable and interpolable.
+
+    >>> a, b = Latents({"z": torch.zeros(1, 2)}), Latents({"z": torch.ones(1, 2)})
+    >>> a.lerp(b, 0.5)["z"].tolist()
+    [[0.5, 0.5]]
+    """
+
+    tensors: dict[str, Tensor]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.tensors.values())))
+
+    def __getitem__(self, key: str | slice | Tensor | list[int]) -> Any:
+        if isinstance(key, str):
+            return self.tensors[key]
+        return Latents({name: tensor[key] for name, tensor in self.tensors.items()})
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.tensors
+
+    def lerp(self, other: Latents, share: float) -> Latents:
+        """Interpolate linearly: ``share`` 0 is this, 1 is the other."""
+        return Latents({name: torch.lerp(t, other.tensors[name], share) for name, t in self.tensors.items()})
+
+    def to(self, *args: Any, **kwargs: Any) -> Latents:
+        """Move to a device or dtype, as ``Tensor.to``."""
+        return Latents({name: tensor.to(*args, **kwargs) for name, tensor in self.tensors.items()})
+
+
+@dataclass
+class Sampling:
+    """How rays are sampled: ``mode`` 'random' (training) or 'deterministic' (evaluation); counts None = the backbone's own."""
+
+    mode: str = "random"
+    coarse: int | None = None
+    fine: int | None = None
+
+
+class Backbone(nn.Module):
+    """Base of every backbone.
+
+    ``self.generator`` and ``self.discriminator`` are its two parts (a discriminator may be None where nothing trains).
+    Class methods answer without building: a recipe is refused before anything is built.
+    """
+
+    registry_name: ClassVar[str] = ""
+    generator: nn.Module
+    discriminator: nn.Module | None
+
+    @classmethod
+    def provides(cls, **options: Any) -> frozenset[str]:
+        """Return the Scene buffers that it can render with these options."""
+        raise NotImplementedError(f"{cls.__name__} must say what it provides")
+
+    @property
+    def image_resolution(self) -> int:
+        """Side of ``image`` in pixels."""
+        raise NotImplementedError
+
+    @property
+    def neural_resolution(self) -> int:
+        """Side of the volume rendering in pixels, unless ``render`` is told another."""
+        raise NotImplementedError
+
+    def draw(self, n: int, streams: Streams) -> Latents:
+        """Draw ``n`` latents from the backbone's law: consumer ``latents``."""
+        raise NotImplementedError
+
+    def prepare(
+        self, latents: Latents, condition: Tensor | None, *, truncation: float = 1.0, update_averages: bool = False
+    ) -> Latents:
+        """Map latents, once per step: ``condition`` is the conditioning label [B,25], ``truncation`` psi in [0,1].
+
+        ``update_averages`` moves the running average of w that truncation pulls towards.
+        """
+        raise NotImplementedError
+
+    def render(
+        self,
+        latents: Latents,
+        camera: Camera,
+        needs: frozenset[str],
+        *,
+        streams: Streams,
+        resolution: int | None = None,
+        sampling: Sampling | None = None,
+    ) -> Scene:
+        """Render prepared latents: a Scene with the rendered buffers of ``needs`` and what costs nothing beside them.
+
+        Random numbers come from ``streams`` (consumers ``jitter``, ``importance``, ``noise``). ``resolution`` is that of the volume rendering.
+        """
+        raise NotImplementedError
+
+    def field(self, latents: Latents) -> Field:
+        """Return the shape of prepared latents as a function of world points."""
+        raise NotImplementedError
+
+    def critic_input(self, source: Scene | Tensor, resolution: int | None = None) -> dict[str, Tensor]:
+        """Return what the discriminator sees of a rendered scene, or of real images [B,3,H,W] in [-1,1].
+
+        ``resolution`` is the neural resolution that real images are reduced to where the critic compares raw images too.
+        """
+        raise NotImplementedError
+
+    def critic_needs(self) -> frozenset[str]:
+        """Return the Scene buffers that ``critic_input`` reads."""
+        return frozenset({"image"})
+
+    def criticise(self, critic_input: Mapping[str, Tensor], condition: Tensor | None) -> Tensor:
+        """Return the discriminator's logits [B]; large is real."""
+        raise NotImplementedError

@@ -1,0 +1,1 @@
+"""Priors: named losses on a Scene, one file a family."""

@@ -1,0 +1,1 @@
+"""Recipes: YAML files, shipped as package data."""

@@ -1,0 +1,1 @@
+"""Objectives, phases, trainer, averaging, checkpoints."""
