@@ -1,0 +1,6 @@
+"""EG3D: tri-planes, volume rendering, super-resolution and a dual discriminator."""
+
+from .backbone import EG3D
+from .options import EG3DOptions
+
+__all__ = ["EG3D", "EG3DOptions"]

@@ -1,0 +1,121 @@
+"""FIR resampling of feature maps: zero padding, symmetric taps, factor two.
+
+Each fast form stands beside a readable reference (``..._reference``) that inserts zeros, filters and drops pixels literally;
+the tests compare values and gradients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+TAPS = (1.0, 3.0, 3.0, 1.0)
+"""The published taps: the outer product of [1,3,3,1] / 8 with itself."""
+
+
+def fir_kernel(taps: Sequence[float] = TAPS) -> Tensor:
+    """The separable kernel [n,n] of symmetric taps, normalised to sum 1.
+
+    >>> fir_kernel()[0].mul(64).tolist()
+    [1.0, 3.0, 3.0, 1.0]
+    """
+    line = torch.tensor(tuple(taps), dtype=torch.float32)
+    return torch.outer(line, line) / line.sum() ** 2
+
+
+def filter_reference(x: Tensor, kernel: Tensor, before: int, after: int, gain: float = 1.0) -> Tensor:
+    """Correlate every channel of ``x`` [B,C,H,W] with ``kernel`` [n,n] after zero padding ``before``/``after`` on both axes."""
+    channels = x.shape[1]
+    weight = (kernel * gain).to(x.dtype).expand(channels, 1, *kernel.shape)
+    return F.conv2d(F.pad(x, (before, after, before, after)), weight, groups=channels)
+
+
+def upsample2_reference(x: Tensor, kernel: Tensor) -> Tensor:
+    """Twice the size [B,C,2H,2W]: a zero after every pixel, then the filter with gain 4 (EG3D's image skip path)."""
+    batch, channels, height, width = x.shape
+    stuffed = x.new_zeros(batch, channels, 2 * height, 2 * width)
+    stuffed[:, :, ::2, ::2] = x
+    size = kernel.shape[0]
+    return filter_reference(stuffed, kernel, size // 2, (size - 1) // 2, gain=4.0)
+
+
+def downsample2_reference(x: Tensor, kernel: Tensor) -> Tensor:
+    """Half the size [B,C,H/2,W/2]: the filter, then every second pixel."""
+    size = kernel.shape[0]
+    return filter_reference(x, kernel, (size - 1) // 2, (size - 1) // 2)[:, :, ::2, ::2]
+
+
+def upsample2(x: Tensor, kernel: Tensor) -> Tensor:
+    """Twice the size, as `upsample2_reference`, without the zeros: one transposed depthwise convolution.
+
+    >>> upsample2(torch.ones(1, 1, 4, 4), fir_kernel())[0, 0, 2, 2:6].tolist()
+    [1.0, 1.0, 1.0, 1.0]
+    """
+    if kernel.shape[0] == 4:
+        # [1,3,3,1] is the tent of bilinear interpolation; only the border differs (zeros there, not the edge repeated).
+        padded = F.interpolate(F.pad(x, (1, 1, 1, 1)), scale_factor=2, mode="bilinear", align_corners=False)
+        return padded[:, :, 2:-2, 2:-2]
+    channels, size = x.shape[1], kernel.shape[0]
+    weight = (kernel * 4.0).to(x.dtype).expand(channels, 1, *kernel.shape)
+    return F.conv_transpose2d(x, weight, stride=2, padding=(size - 1) // 2, groups=channels)
+
+
+def downsample2(x: Tensor, kernel: Tensor) -> Tensor:
+    """Half the size, as `downsample2_reference`, without computing the pixels that are dropped.
+
+    >>> downsample2(torch.ones(1, 1, 8, 8), fir_kernel())[0, 0, 1, 1].item()
+    1.0
+    """
+    channels, size = x.shape[1], kernel.shape[0]
+    weight = kernel.to(x.dtype).expand(channels, 1, *kernel.shape)
+    return F.conv2d(x, weight, stride=2, padding=(size - 1) // 2, groups=channels)
+
+
+def upsampling_convolution_reference(x: Tensor, weight: Tensor, kernel: Tensor) -> Tensor:
+    """Zero-stuffed 3x3 convolution, then the filter with gain 4: [B,I,H,W] and [O,I,3,3] give [B,O,2H,2W].
+
+    The published order of operations: a transposed convolution (so ``weight`` acts mirrored with respect to ordinary layers),
+    (2H+1) pixels wide, padded by one and filtered.
+    """
+    return filter_reference(F.conv_transpose2d(x, weight.transpose(0, 1), stride=2), kernel, 1, kernel.shape[0] - 3, gain=4.0)
+
+
+def upsampling_convolution(x: Tensor, weight: Tensor, kernel: Tensor) -> Tensor:
+    """`upsampling_convolution_reference` as one 3x3 convolution of the small map.
+
+    Convolution and filter together are a 6x6 kernel with stride two; each of the four output phases sees 3x3 of its taps.
+    """
+    out_channels, in_channels = weight.shape[:2]
+    phases = _up_phases(tuple(kernel.sum(0).tolist())).to(weight)  # [2,3,3]: phase, tap of the small map, tap of the weight
+    combined = torch.einsum("oiab,pxa,qyb->opqixy", weight, phases, phases)
+    y = F.conv2d(x, combined.reshape(4 * out_channels, in_channels, 3, 3), padding=1)
+    return F.pixel_shuffle(y, 2)
+
+
+@cache
+def _up_phases(taps: tuple[float, ...]) -> Tensor:
+    """Matrix [2,3,3] from the three taps of a weight's axis to the three taps of each output phase (4-tap filter, gain 2)."""
+    matrix = torch.zeros(2, 3, 3)
+    for phase in range(2):
+        for tap in range(3):  # offset tap - 1 in the small map
+            for a in range(3):
+                k = a + 2 * (tap - 1) - phase + 1
+                if 0 <= k < 4:
+                    matrix[phase, tap, a] = 2.0 * taps[k]
+    return matrix
+
+
+def downsampling_convolution_reference(x: Tensor, weight: Tensor, kernel: Tensor) -> Tensor:
+    """The filter (zero padding 2), then the 3x3 convolution with stride two: [B,O,H/2,W/2]."""
+    return F.conv2d(filter_reference(x, kernel, 2, kernel.shape[0] - 2), weight, stride=2)
+
+
+def downsampling_convolution(x: Tensor, weight: Tensor, kernel: Tensor) -> Tensor:
+    """As the reference; padding and filter are one depthwise convolution."""
+    channels = x.shape[1]
+    taps = kernel.to(x.dtype).expand(channels, 1, *kernel.shape)
+    return F.conv2d(F.conv2d(x, taps, padding=2, groups=channels), weight, stride=2)

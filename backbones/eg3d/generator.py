@@ -1,0 +1,63 @@
+"""The generator's networks under the names of the published files."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from ...core.camera import Camera
+from .decoder import Decoder
+from .layers import Noise
+from .mapping import MappingNetwork
+from .options import EG3DOptions
+from .superresolution import SuperResolution
+from .synthesis import PlaneGenerator, SynthesisNetwork
+
+LABEL = 25
+
+
+class TriPlaneGenerator(nn.Module):
+    """``backbone.mapping``, ``backbone.synthesis``, ``decoder`` and, where there is one, ``superresolution``."""
+
+    def __init__(self, options: EG3DOptions) -> None:
+        super().__init__()
+        conditioned = options.conditioning != "none"
+        self.backbone = PlaneGenerator(
+            MappingNetwork(options.z_dim, LABEL if conditioned else 0, options.w_dim, layers=options.mapping_layers),
+            SynthesisNetwork(
+                w_dim=options.w_dim, resolution=options.plane_resolution, image_channels=3 * options.plane_channels,
+                channel_base=options.channel_base, channel_max=options.channel_max,
+            ),
+        )
+        if options.has_superresolution:
+            self.superresolution = SuperResolution(
+                options.superresolution, feature_channels=options.feature_channels, w_dim=options.w_dim,
+                channels=options.superresolution_channels, input_size=options.superresolution_input,
+                clamp=options.superresolution_clamp, antialias=options.superresolution_antialias,
+            )
+        self.decoder = Decoder(
+            options.plane_channels, options.decoder_hidden, options.feature_channels,
+            lr_multiplier=options.decoder_lr_multiplier, density_gain=options.density_gain,
+        )
+
+    @property
+    def mapping(self) -> MappingNetwork:
+        """The mapping network."""
+        network = self.backbone.mapping
+        assert isinstance(network, MappingNetwork)
+        return network
+
+    @property
+    def num_ws(self) -> int:
+        """Number of style vectors that the planes' network reads."""
+        return self.backbone.synthesis.num_ws
+
+    def planes(self, ws: Tensor, noise: Noise) -> Tensor:
+        """Planes [B,3,C,H,W] of style vectors [B,num_ws,w_dim]."""
+        image = self.backbone.synthesis(ws, noise)
+        planes = image.view(len(image), 3, -1, *image.shape[2:])
+        return planes if planes.element_size() >= 4 else planes.float()
+
+
+def camera_for(camera: Camera, like: Tensor) -> Camera:
+    """The camera in the planes' number type: float32, or float64 where the planes are."""
+    return camera.to(device=like.device, dtype=like.dtype)

@@ -1,0 +1,176 @@
+"""The elementary layers of StyleGAN2 as EG3D uses them: equalised linear and convolutional layers, modulated convolution.
+
+Parameter and buffer names are the published file format. Sources: Karras et al. 2020 (StyleGAN2), sections 2 and B;
+Chan et al. 2022 (EG3D), section 4.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .filtering import downsample2, downsampling_convolution, fir_kernel, upsampling_convolution
+
+SQRT2 = math.sqrt(2.0)
+LEAK = 0.2
+
+Noise = Callable[[int], Tensor] | str | None
+"""Noise of synthesis layers: a function resolution -> [B,1,r,r], ``"const"`` for the stored maps, or None."""
+
+
+def normalise_second_moment(x: Tensor) -> Tensor:
+    """Scale each row of ``x`` [B,C] to mean square 1: x * rsqrt(mean(x^2) + 1e-8).
+
+    >>> normalise_second_moment(torch.tensor([[3.0, 3.0]])).tolist()
+    [[1.0, 1.0]]
+    """
+    return x * (x.square().mean(dim=1, keepdim=True) + 1e-8).rsqrt()
+
+
+class FullyConnected(nn.Module):
+    """Equalised linear layer: y = act(x (W lr / sqrt(in))^T + b lr), leaky ReLU with gain sqrt(2) where asked.
+
+    Weights are stored as N(0,1) / lr and scaled at run time (Karras et al. 2018, section 4.1).
+    """
+
+    def __init__(
+        self, in_features: int, out_features: int, *, activation: bool = False, lr_multiplier: float = 1.0,
+        bias_init: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(out_features, in_features) / lr_multiplier)
+        self.bias = nn.Parameter(torch.full((out_features,), float(bias_init)))
+        self.activation = activation
+        self.bias_gain = lr_multiplier
+        self.weight_gain = lr_multiplier / math.sqrt(in_features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [B,in] to [B,out]."""
+        x = F.linear(x, self.weight * self.weight_gain, self.bias * self.bias_gain)
+        return F.leaky_relu(x, LEAK) * SQRT2 if self.activation else x
+
+
+def modulated_convolution(
+    x: Tensor, weight: Tensor, style: Tensor, *, kernel: Tensor | None = None, demodulate: bool = True, gain: float = 1.0,
+) -> Tensor:
+    """Convolution whose input channels are scaled per sample, in the order scale, convolve, demodulate.
+
+    y = d * conv(x * s, W) with d = 1 / sqrt(sum (W s)^2 + 1e-8) (StyleGAN2, section 2.2); the same number as a convolution
+    with per-sample weights, without building them. With ``kernel`` (FIR taps) the output has twice the size.
+
+    Args: x [B,I,H,W]; weight [O,I,k,k]; style [B,I]; gain multiplies the result.
+    """
+    x = x * style[:, :, None, None]
+    y = F.conv2d(x, weight, padding=weight.shape[-1] // 2) if kernel is None else upsampling_convolution(x, weight, kernel)
+    if demodulate:
+        y = y * demodulation(weight, style, gain)[:, :, None, None]
+    elif gain != 1.0:
+        y = y * gain
+    return y
+
+
+def demodulation(weight: Tensor, style: Tensor, gain: float = 1.0) -> Tensor:
+    """Factors [B,O] that give each output channel unit variance: gain / sqrt(sum_{i,k} (W s)^2 + 1e-8)."""
+    return (style.square() @ weight.square().sum(dim=(2, 3)).T + 1e-8).rsqrt() * gain
+
+
+class SynthesisLayer(nn.Module):
+    """Modulated 3x3 convolution, noise, bias, leaky ReLU (gain sqrt(2)), clamp.
+
+    The gain is folded into demodulation, noise and bias, for leaky ReLU commutes with positive factors.
+    """
+
+    noise_const: Tensor
+    resample_filter: Tensor
+
+    def __init__(
+        self, in_channels: int, out_channels: int, *, w_dim: int, resolution: int, up: bool = False, clamp: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.up, self.clamp, self.resolution = up, clamp, resolution
+        self.affine = FullyConnected(w_dim, in_channels, bias_init=1.0)
+        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, 3, 3))
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+        self.noise_strength = nn.Parameter(torch.zeros([]))
+        self.register_buffer("noise_const", torch.randn(resolution, resolution))
+        self.register_buffer("resample_filter", fir_kernel())
+
+    def forward(self, x: Tensor, w: Tensor, noise: Noise = None) -> Tensor:
+        """Map [B,in,H,W] (H/2 where up-sampling) and w [B,w_dim] to [B,out,H,W]."""
+        style = self.affine(w)
+        scaled = x * style[:, :, None, None]
+        if self.up:
+            y = upsampling_convolution(scaled, self.weight, self.resample_filter)
+        else:
+            y = F.conv2d(scaled, self.weight, padding=1)
+        factor = demodulation(self.weight, style, SQRT2)[:, :, None, None].to(y.dtype)
+        y = torch.addcmul((self.bias * SQRT2).to(y.dtype)[:, None, None], y, factor)
+        if noise is not None:
+            pattern = self.noise_const if isinstance(noise, str) else noise(self.resolution)
+            y = y + (pattern * (self.noise_strength * SQRT2)).to(y.dtype)
+        y = F.leaky_relu(y, LEAK)
+        return y if self.clamp is None else y.clamp(-self.clamp, self.clamp)
+
+
+class ToRGB(nn.Module):
+    """1x1 modulated convolution without demodulation to image (or plane) channels; style scaled by 1/sqrt(in)."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, w_dim: int, clamp: float | None = None) -> None:
+        super().__init__()
+        self.clamp = clamp
+        self.affine = FullyConnected(w_dim, in_channels, bias_init=1.0)
+        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, 1, 1))
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+        self.weight_gain = 1.0 / math.sqrt(in_channels)
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        """Map [B,in,H,W] and w [B,w_dim] to [B,out,H,W]."""
+        batch, channels, height, width = x.shape
+        # One small matrix product per sample: the styled weights are tiny, a pass over x is not.
+        weights = self.weight[:, :, 0, 0] * (self.affine(w) * self.weight_gain)[:, None, :]
+        y = torch.baddbmm(self.bias[:, None].to(x.dtype), weights.to(x.dtype), x.reshape(batch, channels, height * width))
+        y = y.view(batch, -1, height, width)
+        return y if self.clamp is None else y.clamp(-self.clamp, self.clamp)
+
+
+class Conv2dLayer(nn.Module):
+    """Equalised convolution of the discriminator: W / sqrt(in k^2), optional halving, leaky ReLU, clamp.
+
+    ``gain`` multiplies the output and the clamp (residual branches use sqrt(0.5)).
+    """
+
+    resample_filter: Tensor
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, *, bias: bool = True, activation: bool = True,
+        down: bool = False, clamp: float | None = None, gain: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.activation, self.down = activation, down
+        self.clamp = None if clamp is None else clamp * gain
+        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
+        self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
+        self.register_buffer("resample_filter", fir_kernel())
+        self.weight_gain = 1.0 / math.sqrt(in_channels * kernel_size**2)
+        # Leaky ReLU commutes with positive factors, so its gain goes into weight and bias.
+        self.output_gain = gain * SQRT2 if activation else gain
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [B,in,H,W] to [B,out,H,W], or half the size."""
+        weight = self.weight * (self.weight_gain * self.output_gain)
+        bias = None if self.bias is None else self.bias * self.output_gain
+        if not self.down:
+            y = F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2)
+        elif weight.shape[-1] == 1:
+            y = F.conv2d(downsample2(x, self.resample_filter), weight, bias)
+        else:
+            y = downsampling_convolution(x, weight, self.resample_filter)
+            if bias is not None:
+                y = y + bias.to(y.dtype)[:, None, None]
+        if self.activation:
+            y = F.leaky_relu(y, LEAK)
+        return y if self.clamp is None else y.clamp(-self.clamp, self.clamp)

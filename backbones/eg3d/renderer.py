@@ -1,0 +1,142 @@
+"""Tri-plane volume rendering: coarse pass, importance pass, both merged and marched once more (EG3D, section 4.2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ...core.errors import PriorzooError
+from ...rendering.compositing import Intervals, add_background, march_intervals, sample_weights
+from ...rendering.rays import automatic_bounds
+from ...rendering.sampling import importance_distances, merged_order, stratified_distances
+from .decoder import Decoder
+from .planes import plane_axes, plane_grid, sample_planes, sample_planes_smoothly
+
+
+@dataclass(frozen=True)
+class RenderingOptions:
+    """How rays are sampled and composited; the defaults are the published FFHQ ones.
+
+    ``near``, ``far``: world units along the ray, or both "auto" (where rays meet the box). ``importance``: "official" (with
+    the published off-by-one) or "corrected".
+    """
+
+    box_warp: float = 1.0
+    near: float | str = 2.25
+    far: float | str = 3.3
+    coarse: int = 48
+    fine: int = 48
+    white_back: bool = False
+    disparity: bool = False
+    axes: str = "official"
+    importance: str = "official"
+
+    def __post_init__(self) -> None:
+        plane_axes(self.axes)
+        if (self.near == "auto") != (self.far == "auto") or any(
+            isinstance(bound, str) and bound != "auto" for bound in (self.near, self.far)
+        ):
+            raise PriorzooError(f"near and far are numbers, or both 'auto'; got {self.near!r} and {self.far!r}")
+        if not isinstance(self.near, str) and not isinstance(self.far, str) and not 0 <= self.near < self.far:
+            raise PriorzooError(f"near and far must satisfy 0 <= near < far; got {self.near} and {self.far}")
+        if self.importance not in ("official", "corrected"):
+            raise PriorzooError(f"importance: {self.importance!r} is not one of official, corrected")
+
+
+@dataclass
+class Rendering:
+    """``features`` [B,C,R] in (-1,1) or None; the final ``march``; ``drawn`` distances and ``raw`` densities as drawn [B,R,N]."""
+
+    features: Tensor | None
+    march: Intervals
+    drawn: Tensor
+    raw: Tensor
+    far: float | Tensor
+
+
+def query_planes(
+    planes: Tensor, decoder: Decoder, points: Tensor, options: RenderingOptions, *, colours: bool = True,
+    twice_differentiable: bool = False,
+) -> tuple[Tensor, Tensor | None]:
+    """Raw density [B,N] and colours [B,C,N] at world points [B,N,3]."""
+    grid = plane_grid(points, options.box_warp, plane_axes(options.axes))
+    sample = sample_planes_smoothly if twice_differentiable else sample_planes
+    return decoder(sample(planes, grid), colours=colours)
+
+
+def render_rays(
+    planes: Tensor, decoder: Decoder, origins: Tensor, directions: Tensor, options: RenderingOptions, *,
+    jitter: Tensor, u: Tensor | None, colours: bool = True,
+) -> Rendering:
+    """Render rays [B,R,3] through planes [B,3,C,H,W].
+
+    Args: jitter [B,R,S] in [0,1) places the coarse samples; u [B,R,K] in [0,1] the fine ones (None: coarse alone).
+    The coarse samples are used again in the final march, not evaluated twice; gradients flow through all samples' values
+    and through no distance.
+    """
+    batch, rays, count = jitter.shape
+    near: float | Tensor
+    far: float | Tensor
+    if options.near == "auto":
+        near, far = automatic_bounds(origins, directions, options.box_warp)
+    else:
+        near, far = float(options.near), float(options.far)
+    coarse = stratified_distances(near, far, count, jitter, disparity=options.disparity)
+    axes = plane_axes(options.axes)
+
+    def evaluate(distances: Tensor) -> tuple[Tensor, Tensor | None]:
+        grid = ray_grid(origins, directions, distances, options.box_warp, axes)
+        raw, colour = decoder(sample_planes(planes, grid), colours=colours)
+        shape = (batch, rays, distances.shape[-1])
+        return raw.view(shape), None if colour is None else colour.view(batch, -1, *shape[1:])
+
+    raw, colour = evaluate(coarse)
+    if u is None:
+        march = march_intervals(raw, coarse)
+        features = None if colour is None else _weighted(colour, sample_weights(march))
+        return Rendering(_finish(features, march, options), march, coarse, raw, far)
+
+    with torch.no_grad():
+        first = march_intervals(raw, coarse)
+        fine = importance_distances(coarse, first.weights, u, corrected=options.importance == "corrected")
+    raw_fine, colour_fine = evaluate(fine)
+    distances, order = merged_order(coarse, fine)
+    drawn_raw = torch.cat([raw, raw_fine], dim=-1)
+    march = march_intervals(drawn_raw.gather(-1, order), distances)
+    features = None
+    if colour is not None and colour_fine is not None:
+        # A weighted sum has no order: the weights go back to where the colours are, instead of C colours being sorted.
+        weights = torch.zeros_like(drawn_raw).scatter(-1, order, sample_weights(march))
+        features = _weighted(colour, weights[..., :count]) + _weighted(colour_fine, weights[..., count:])
+    return Rendering(
+        _finish(features, march, options), march, torch.cat([coarse, fine], dim=-1), drawn_raw, far
+    )
+
+
+def _weighted(colours: Tensor, weights: Tensor) -> Tensor:
+    """Sum over samples: colours [B,C,R,N], weights [B,R,N] to [B,C,R]."""
+    return (colours * weights[:, None]).sum(dim=-1)
+
+
+def _finish(features: Tensor | None, march: Intervals, options: RenderingOptions) -> Tensor | None:
+    if features is None:
+        return None
+    return add_background(features, march, white_back=options.white_back) * 2.0 - 1.0
+
+
+@torch.no_grad()
+def ray_grid(
+    origins: Tensor, directions: Tensor, distances: Tensor, box_warp: float, axes: tuple[tuple[int, int], ...]
+) -> Tensor:
+    """Plane coordinates [B,3,R*N,2] of the points at ``distances`` [B,R,N] along rays [B,R,3]; no gradient."""
+    batch, rays, count = distances.shape
+    scale = 2.0 / box_warp
+    points = torch.addcmul(
+        (origins * scale).transpose(1, 2)[..., None], (directions * scale).transpose(1, 2)[..., None], distances[:, None]
+    )  # [B,3,R,N], a coordinate after the other
+    grid = torch.stack(
+        [torch.stack([points[:, column], points[:, row]], dim=-1) for column, row in axes], dim=1
+    )
+    return grid.view(batch, len(axes), rays * count, 2)
