@@ -1,8 +1,34 @@
-"""Lets the tests import what lives beside them (``from analytic import AnalyticSphere``) in every import mode."""
+"""What all tests share: where the package lies and what it is made of."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
+import pytest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The repository, which is the package."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def project() -> dict:
+    """pyproject.toml."""
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="session")
+def package_files(project: dict) -> list[Path]:
+    """Every Python file of the package."""
+    folders = [ROOT.joinpath(*name.split(".")[1:]) for name in project["tool"]["setuptools"]["packages"]]
+    return sorted(path for folder in folders for path in folder.glob("*.py"))
