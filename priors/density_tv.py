@@ -19,7 +19,7 @@ PUBLISHED_EXTENT = 1.0  # EG3D's code draws from [-1,1]^3 whatever the box
 def density_tv(field: Field, points: Tensor, offsets: Tensor) -> Tensor:
     """Mean absolute difference of the field's raw output between points and their partners.
 
-    L_b = mean_i |raw(x_i) - raw(x_i + d_i)|, raw before activation (EG3D, Chan et al. 2022, its released training code).
+    L_b = mean_i |raw(x_i) - raw(x_i + d_i)|, raw before activation (EG3D, Chan et al. 2022: its released code).
 
     Args: field; points x and offsets d [B,N,3], world units. Returns [B].
 
@@ -39,9 +39,10 @@ def density_tv(field: Field, points: Tensor, offsets: Tensor) -> Tensor:
 
 @register_prior("density_tv")
 class DensityTV(Prior):
-    """Total variation of the raw density at random points: L_b = mean_i |raw(x_i) - raw(x_i + d_i)|, d_i ~ N(0, ``distance``^2).
+    """Total variation of the raw density at random points.
 
-    Reads the field. EG3D's recipe is weight 0.25, interval 4, phase own, ``as_published: true``.
+    L_b = mean_i |raw(x_i) - raw(x_i + d_i)|, d_i ~ N(0, ``distance``^2) (EG3D's released training code). Reads
+    the field. EG3D's recipe is weight 0.25, interval 4, phase own, ``as_published: true``.
 
     Options:
         points: how many points N a sample. distance: standard deviation of the partner's offset, in world units.

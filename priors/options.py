@@ -9,14 +9,22 @@ from ..core.errors import PriorzooError, did_you_mean
 
 
 def check_number(
-    prior: str, option: str, value: Any, *, least: float | None = None, above: float | None = None, most: float | None = None,
+    prior: str,
+    option: str,
+    value: Any,
+    *,
+    least: float | None = None,
+    above: float | None = None,
+    most: float | None = None,
     below: float | None = None,
 ) -> None:
-    """Raise PriorzooError unless ``value`` is a finite number with least <= value, above < value, value <= most, value < below.
+    """Raise PriorzooError unless ``value`` is finite, >= ``least``, > ``above``, <= ``most`` and < ``below``.
 
-    >>> check_number("ssr", "hardest", 1.5, above=0.0, most=1.0)
-    Traceback (most recent call last):
-    priorzoo.core.errors.PriorzooError: ssr: hardest must be a number > 0 and <= 1, got 1.5
+    >>> try:
+    ...     check_number("ssr", "hardest", 1.5, above=0.0, most=1.0)
+    ... except PriorzooError as error:
+    ...     print(error)
+    ssr: hardest must be a number > 0 and <= 1, got 1.5
     """
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     inside = number and abs(value) != float("inf") and all((
@@ -33,9 +41,11 @@ def check_number(
 def check_odd(prior: str, option: str, value: Any, *, least: int) -> None:
     """Raise PriorzooError unless ``value`` is an odd whole number, at least ``least``.
 
-    >>> check_odd("ssr", "window", 4, least=3)
-    Traceback (most recent call last):
-    priorzoo.core.errors.PriorzooError: ssr: window must be an odd whole number >= 3, got 4
+    >>> try:
+    ...     check_odd("ssr", "window", 4, least=3)
+    ... except PriorzooError as error:
+    ...     print(error)
+    ssr: window must be an odd whole number >= 3, got 4
     """
     # A schedule hands over whole numbers as floats.
     whole = isinstance(value, (int, float)) and not isinstance(value, bool) and value % 1 == 0
@@ -53,13 +63,17 @@ def check_count(prior: str, option: str, value: Any) -> None:
 def check_choice(prior: str, option: str, value: Any, allowed: Iterable[str]) -> None:
     """Raise PriorzooError, with the nearest name, unless ``value`` is one of ``allowed``.
 
-    >>> check_choice("ssr", "scope", "batches", ("sample", "batch"))
-    Traceback (most recent call last):
-    priorzoo.core.errors.PriorzooError: ssr: scope must be one of sample, batch; got 'batches', did you mean 'batch'?
+    >>> try:
+    ...     check_choice("ssr", "scope", "batches", ("sample", "batch"))
+    ... except PriorzooError as error:
+    ...     print(error)
+    ssr: scope must be one of sample, batch; got 'batches', did you mean 'batch'?
     """
     names = tuple(allowed)
     if value not in names:
-        raise PriorzooError(f"{prior}: {option} must be one of {', '.join(names)}; got {value!r}{did_you_mean(str(value), names)}")
+        raise PriorzooError(
+            f"{prior}: {option} must be one of {', '.join(names)}; got {value!r}{did_you_mean(str(value), names)}"
+        )
 
 
 def check_flag(prior: str, option: str, value: Any) -> None:

@@ -1,14 +1,14 @@
 """SSR: semantic-aware smoothness of the depth map; and SR, the same without semantics.
 
-Source: the SSR report, eqs. 1 to 4. The total L_s = L_skin + 0.8 L_eye (eq. 4) is two entries of a recipe: skin with weight w,
-eyes with weight 0.8 w. Where the report leaves a choice, the default is named where it is made and the other readings are options.
+Source: the SSR report, eqs. 1 to 4. The total L_s = L_skin + 0.8 L_eye (eq. 4) is two entries of a recipe: skin with
+weight w, eyes with weight 0.8 w. What the report leaves open is an option.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,22 +21,26 @@ from ..core.scene import Scene
 from ..core.streams import Stream
 from .base import Prior, PriorResult
 from .options import check_choice, check_flag, check_number, check_odd
+from .selection import SCOPES, as_real, erode, hardest_mean
+
+__all__ = ["SR", "SSR", "erode", "hardest_mean", "smoothness_map", "ssr", "view_gate"]
 
 NORMALISATIONS = ("none", "pixel")
 REDUCTIONS = ("sum", "mean")
-SCOPES = ("sample", "batch")
 EMPTY = ("zero", "skip")
 
 
 def smoothness_map(depth: Tensor, window: int = 3, reduction: str = "sum", second_order: bool = False) -> Tensor:
     """Smoothness of every pixel: the squared differences to its neighbours.
 
-    SR(x) = sum_o (D(x + o) - D(x))^2 over the window's k^2 - 1 offsets o != 0 (SSR report, eq. 1), by shifted differences instead
-    of the report's k^2 - 1 convolutions (eq. 2). ``second_order``: (sum_o (D(x + o) - D(x)))^2, the squared Laplacian, which costs a
-    slope nothing. Outside the image depth is that of the nearest border pixel. A plane of slope s per pixel has SR 6 s^2 for k = 3.
+    SR(x) = sum_o (D(x + o) - D(x))^2 over the window's k^2 - 1 offsets o != 0 (SSR report, eq. 1), by shifted
+    differences instead of the report's k^2 - 1 convolutions (eq. 2). ``second_order``: (sum_o (D(x + o) - D(x)))^2, the
+    squared Laplacian, which costs a slope nothing. Outside the image depth is that of the nearest border pixel. A plane
+    of slope s per pixel has SR 6 s^2 for k = 3.
 
     Args: depth [B,1,h,w]; window k, odd, at least 3; reduction ``sum``, or ``mean``: the sum over o divided by k^2 - 1.
-    Returns [B,1,h,w] in squared units of depth, float32 (float64 of float64). Raises PriorzooError for another window, reduction or shape.
+    Returns [B,1,h,w] in squared units of depth, float32 (float64 of float64). Raises PriorzooError for another window,
+    reduction or shape.
 
     >>> smoothness_map(torch.tensor([[[[0.0, 0.0, 0.0], [0.0, 2.0, 0.0], [0.0, 0.0, 0.0]]]]))[0, 0, 1, 1].item()
     32.0
@@ -61,94 +65,33 @@ def smoothness_map(depth: Tensor, window: int = 3, reduction: str = "sum", secon
     return total * total if second_order else total
 
 
-@torch.no_grad()
-def erode(mask: Tensor, size: int) -> Tensor:
-    """Binary erosion by a square: 1 where all of the size x size pixels around are 1; outside the image is 0.
-
-    Args: mask [B,1,h,w], boolean or in [0,1]; size odd, 1 leaves the mask as it is. Returns a float mask [B,1,h,w] without gradient.
-    Raises PriorzooError for another size.
-
-    >>> erode(torch.ones(1, 1, 5, 5, dtype=torch.bool), 3).sum().item()
-    9.0
-    """
-    check_odd("erode", "size", size, least=1)
-    mask = as_real(mask)
-    if size == 1:
-        return mask
-    from kornia.morphology import erosion  # takes half a second to import
-
-    # A square is a row and a column: 2 k comparisons a pixel instead of k^2.
-    for shape in ((1, size), (size, 1)):
-        mask = erosion(mask, torch.ones(shape, dtype=mask.dtype, device=mask.device), border_type="constant", border_value=0.0)
-    return mask
-
-
-class HardestMean(NamedTuple):
-    """Per-sample ``value`` [B], the ``count`` [B] of values behind it, ``pixels`` [B] of the mask, and which were ``selected`` [B,1,h,w]."""
-
-    value: Tensor
-    count: Tensor
-    pixels: Tensor
-    selected: Tensor
-
-
-def hardest_mean(values: Tensor, mask: Tensor, fraction: float, scope: str = "sample") -> HardestMean:
-    """Mean of the largest ``fraction`` of the masked values.
-
-    Of N masked values the n = max(1, ceil(fraction N)) largest are averaged; 0 where N = 0. With ``scope="sample"`` N is each sample's.
-    With ``"batch"`` N is the whole batch's, value_b the mean over sample b's own share and count_b its number, so that
-    sum(count value) / sum(count) is the pooled mean.
-
-    Args: values [B,1,h,w]; mask [B,1,h,w] boolean; fraction in (0, 1]. Raises PriorzooError for another fraction or scope.
-
-    >>> values = torch.tensor([[[[1.0, 2.0, 3.0, 4.0]]]])
-    >>> hardest_mean(values, values > 1, 0.5).value.item()          # of 2, 3, 4 the two largest
-    3.5
-    """
-    check_number("hardest_mean", "fraction", fraction, above=0.0, most=1.0)
-    check_choice("hardest_mean", "scope", scope, SCOPES)
-    pixels = mask.flatten(1).sum(dim=1)
-    selected = mask if fraction == 1 else _largest(values.detach(), mask, fraction, scope)
-    count = selected.flatten(1).sum(dim=1)
-    # torch.where keeps what is not selected out of the gradient, even where it is not finite.
-    total = torch.where(selected, values, 0.0).flatten(1).sum(dim=1)
-    return HardestMean(total / count.clamp_min(1), count.to(total), pixels, selected)
-
-
-@torch.no_grad()
-def _largest(values: Tensor, mask: Tensor, fraction: float, scope: str) -> Tensor:
-    """Boolean, as mask: the largest ``fraction`` of the masked values of each sample, or of the batch."""
-    rows = values.masked_fill(~mask, -math.inf).reshape(len(values) if scope == "sample" else 1, -1)
-    available = mask.reshape(rows.shape).sum(dim=1, keepdim=True)
-    # 1e-9: 0.1 * 30 is a little more than 3 in floating point, and would be rounded up to 4.
-    wanted = (available * float(fraction) - 1e-9).ceil().clamp_min(1).minimum(available)
-    order = rows.argsort(dim=1, descending=True, stable=True)
-    first = torch.arange(rows.shape[1], device=rows.device) < wanted
-    return torch.zeros_like(first).scatter(1, order, first).reshape(mask.shape)
-
-
-def as_real(values: Tensor) -> Tensor:
-    """float64 as it is, everything else as float32: depth of 2.7 has steps of 0.002 in half precision."""
-    return values if values.dtype == torch.float64 else values.float()
-
-
 def ssr(
-    depth: Tensor, mask: Tensor, *, window: int = 3, erosion: int = 3, hardest: float = 1.0, reduction: str = "sum",
-    second_order: bool = False, scope: str = "sample", empty: str = "zero", gate: Tensor | None = None,
+    depth: Tensor,
+    mask: Tensor,
+    *,
+    window: int = 3,
+    erosion: int = 3,
+    hardest: float = 1.0,
+    reduction: str = "sum",
+    second_order: bool = False,
+    scope: str = "sample",
+    empty: str = "zero",
+    gate: Tensor | None = None,
     pitch: Tensor | None = None,
 ) -> PriorResult:
     """Smoothness of depth inside an eroded mask, averaged over its hardest pixels.
 
-    L_b = g_b mean { SR(D_b / pitch_b)(x) : x in the ``hardest`` share of e(S_b) with the largest SR }: SSR report, eqs. 1-3
-    with SR of `smoothness_map`, e of `erode`, the share of `hardest_mean`.
+    L_b = g_b mean { SR(D_b / pitch_b)(x) : x in the ``hardest`` share of e(S_b) with the largest SR }: SSR report, eqs.
+    1-3 with SR of `smoothness_map`, e of `erode`, the share of `hardest_mean`.
 
-    Args: depth [B,1,h,w], world units; mask [B,1,h,w] boolean, before erosion, constant to the gradient; window and erosion odd
-    sides in pixels (erosion 1: none); gate g [B] in [0,1], a gate of 0 takes the sample's pixels out; pitch [B], the pixel's width
-    in world units, by which depth is divided (None: not divided). A sample without pixels has value 0 and counts in the batch
-    mean, or has count 0 with ``empty="skip"``. With ``scope="batch"`` the hardest pixels are those of the whole batch, and each
-    sample's count is the number of its own among them.
+    Args: depth [B,1,h,w], world units; mask [B,1,h,w] boolean, before erosion, constant to the gradient; window and
+    erosion odd sides in pixels (erosion 1: none); gate g [B] in [0,1], a gate of 0 takes the sample's pixels out; pitch
+    [B], the pixel's width in world units, by which depth is divided (None: not divided). A sample without pixels has
+    value 0 and counts in the batch mean, or has count 0 with ``empty="skip"``. With ``scope="batch"`` the hardest
+    pixels are those of the whole batch, and each sample's count is the number of its own among them.
 
-    Returns value [B], count [B], pixels [B] (of the eroded, gated mask), heatmap [B,1,h,w] (SR of the chosen pixels, detached).
+    Returns value [B], count [B], pixels [B] (of the eroded, gated mask), heatmap [B,1,h,w] (SR of the chosen pixels,
+    detached).
     Raises PriorzooError for options or shapes that are not as above.
 
     >>> plane = torch.arange(8.0).expand(1, 1, 8, 8)
@@ -196,18 +139,22 @@ def view_gate(angle: Tensor, limit: float, ramp: float = 0.0) -> Tensor:
 class SR(Prior):
     """Smoothness of the whole depth map: SSR report, eq. 1, averaged over the opaque pixels.
 
-    L_b = mean of sum_{k x k} (D(x + o) - D(x))^2 over x; reads depth [B,1,h,w] and, unless ``min_opacity`` is 0, opacity [B,1,h,w].
+    L_b = mean of sum_{k x k} (D(x + o) - D(x))^2 over x; reads depth [B,1,h,w] and, unless ``min_opacity`` is 0,
+    opacity [B,1,h,w].
 
     Options:
-        window: side of the window k, odd, at least 3. erosion: side of the square by which the mask is eroded, odd, 1 for none.
+        window: side of the window k, odd, at least 3. erosion: side of the square by which the mask is eroded, odd, 1
+        for none.
         hardest: share in (0, 1] of the mask's pixels, those of largest loss, that are averaged; 1 is the plain mean.
         max_view_angle: samples seen from more than so many degrees off the front are left out; None takes all.
         view_angle_ramp: degrees over which that limit is soft; 0 is a hard limit.
         min_opacity: pixels must be more opaque than this, in [0, 1); 0 takes all.
-        normalise: ``pixel`` divides depth by the pixel's width at the camera's distance from the origin: no dependence on resolution.
-        reduction: ``sum`` (paper) or ``mean`` over the k^2 - 1 neighbours. second_order: squared Laplacian: slopes cost nothing.
-        scope: the hardest share of each ``sample`` or of the whole ``batch`` (micro-batch). empty: a sample without pixels counts as
-        ``zero`` in the batch mean, or is ``skip``ped.
+        normalise: ``pixel`` divides depth by the pixel's width at the camera's distance from the origin: no dependence
+        on resolution.
+        reduction: ``sum`` (paper) or ``mean`` over the k^2 - 1 neighbours. second_order: squared Laplacian: slopes cost
+        nothing.
+        scope: the hardest share of each ``sample`` or of the whole ``batch`` (micro-batch). empty: a sample without
+        pixels counts as ``zero`` in the batch mean, or is ``skip``ped.
 
     >>> from priorzoo.core.streams import fixed_streams
     >>> scene = Scene(None, depth=torch.arange(8.0).expand(1, 1, 8, 8), opacity=torch.ones(1, 1, 8, 8))
@@ -216,9 +163,19 @@ class SR(Prior):
     """
 
     def __init__(
-        self, *, window: int = 3, erosion: int = 3, hardest: float = 1.0, max_view_angle: float | None = None,
-        view_angle_ramp: float = 0.0, min_opacity: float = 0.8, normalise: str = "none", reduction: str = "sum",
-        second_order: bool = False, scope: str = "sample", empty: str = "zero",
+        self,
+        *,
+        window: int = 3,
+        erosion: int = 3,
+        hardest: float = 1.0,
+        max_view_angle: float | None = None,
+        view_angle_ramp: float = 0.0,
+        min_opacity: float = 0.8,
+        normalise: str = "none",
+        reduction: str = "sum",
+        second_order: bool = False,
+        scope: str = "sample",
+        empty: str = "zero",
     ) -> None:
         super().__init__()
         self.window, self.erosion, self.hardest = window, erosion, hardest
@@ -236,7 +193,9 @@ class SR(Prior):
             check_number(name, "max_view_angle", self.max_view_angle, above=0.0, most=180.0)
         check_number(name, "view_angle_ramp", self.view_angle_ramp, least=0.0, most=180.0)
         if self.view_angle_ramp and self.max_view_angle is None:
-            raise PriorzooError(f"{name}: view_angle_ramp {self.view_angle_ramp} softens max_view_angle, which is not given")
+            raise PriorzooError(
+                f"{name}: view_angle_ramp {self.view_angle_ramp} softens max_view_angle, which is not given"
+            )
         check_number(name, "min_opacity", self.min_opacity, least=0.0, below=1.0)
         check_choice(name, "normalise", self.normalise, NORMALISATIONS)
         check_choice(name, "reduction", self.reduction, REDUCTIONS)
@@ -260,53 +219,89 @@ class SR(Prior):
             mask = mask & (scene.opacity.detach() > self.min_opacity)
         gate = pitch = None
         if self.max_view_angle is not None:
-            gate = view_gate(self._camera(scene, "max_view_angle").view_angle.detach(), self.max_view_angle, self.view_angle_ramp)
+            gate = view_gate(
+                self._camera(scene, "max_view_angle").view_angle.detach(), self.max_view_angle, self.view_angle_ramp
+            )
         if self.normalise == "pixel":
             camera = self._camera(scene, "normalise: pixel")
             pitch = camera.pixel_pitch(scene.depth.shape[-1], 1.0) * camera.position.norm(dim=-1)
         with torch.autocast(scene.depth.device.type, enabled=False):
             return ssr(
-                scene.depth, mask, window=int(self.window), erosion=int(self.erosion), hardest=self.hardest, reduction=self.reduction,
-                second_order=self.second_order, scope=self.scope, empty=self.empty, gate=gate, pitch=pitch,
+                scene.depth,
+                mask,
+                window=int(self.window),
+                erosion=int(self.erosion),
+                hardest=self.hardest,
+                reduction=self.reduction,
+                second_order=self.second_order,
+                scope=self.scope,
+                empty=self.empty,
+                gate=gate,
+                pitch=pitch,
             )
 
     def _camera(self, scene: Scene, option: str) -> Camera:
         if scene.camera is None:
-            raise MissingBufferError(f"{self.registry_name}: {option} reads the scene's camera, and this scene has none")
+            raise MissingBufferError(
+                f"{self.registry_name}: {option} reads the scene's camera, and this scene has none"
+            )
         return scene.camera
 
 
 @register_prior("ssr")
 class SSR(SR):
-    """Semantic-aware smoothness: smoothness of the depth map on one region of the segmented image. SSR report, eqs. 1 to 3.
+    """Semantic-aware smoothness: smoothness of the depth map on a region of the image. SSR report, eqs. 1 to 3.
 
-    L_b = mean of the hardest share of { sum_{k x k} (D(x + o) - D(x))^2 : x in e(S) }, S = region and opacity > ``min_opacity``; reads
-    depth and opacity [B,1,h,w] and the segmentation, which is constant to the gradient. The paper's terms:
-    skin ``region="skin", erosion=7, hardest=0.7``; eyes ``region=["left_eye", "right_eye"], erosion=3, max_view_angle=15``. Its erosions
-    are meant for depth maps of 128 x 128: on smaller ones erode less, or nothing is left.
+    L_b = mean of the hardest share of { sum_{k x k} (D(x + o) - D(x))^2 : x in e(S) }, S = region and opacity >
+    ``min_opacity``; reads depth and opacity [B,1,h,w] and the segmentation, which is constant to the gradient. The
+    paper's terms: skin ``region="skin", erosion=7, hardest=0.7``; eyes ``region=["left_eye", "right_eye"], erosion=3,
+    max_view_angle=15``. Its erosions are meant for depth maps of 128 x 128: on smaller ones erode less, or nothing is
+    left.
 
     Options: those of `SR`, and
         region: class name, or list of names, of the segmenter.
-        soft_mask: a pixel belongs to the region where its classes together are more probable than 0.5, instead of where one of them is
-        the most probable.
+        soft_mask: a pixel belongs to the region where its classes together are more probable than 0.5, instead of where
+        one of them is the most probable.
 
     >>> from priorzoo.core.scene import Segmentation
     >>> from priorzoo.core.streams import fixed_streams
     >>> skin = Segmentation(torch.tensor([0.1, 0.9]).view(1, 2, 1, 1).expand(1, 2, 8, 8), ("background", "skin"))
-    >>> scene = Scene(None, depth=torch.arange(8.0).expand(1, 1, 8, 8), opacity=torch.ones(1, 1, 8, 8), segmentation=skin)
+    >>> plane, ones = torch.arange(8.0).expand(1, 1, 8, 8), torch.ones(1, 1, 8, 8)
+    >>> scene = Scene(None, depth=plane, opacity=ones, segmentation=skin)
     >>> result = SSR(region="skin", erosion=3)(scene, fixed_streams(0, 1)("skin"))
     >>> result.value.item(), result.pixels.item()
     (6.0, 36)
     """
 
     def __init__(
-        self, *, region: str | Sequence[str], window: int = 3, erosion: int = 3, hardest: float = 1.0,
-        max_view_angle: float | None = None, view_angle_ramp: float = 0.0, min_opacity: float = 0.8, soft_mask: bool = False,
-        normalise: str = "none", reduction: str = "sum", second_order: bool = False, scope: str = "sample", empty: str = "zero",
+        self,
+        *,
+        region: str | Sequence[str],
+        window: int = 3,
+        erosion: int = 3,
+        hardest: float = 1.0,
+        max_view_angle: float | None = None,
+        view_angle_ramp: float = 0.0,
+        min_opacity: float = 0.8,
+        soft_mask: bool = False,
+        normalise: str = "none",
+        reduction: str = "sum",
+        second_order: bool = False,
+        scope: str = "sample",
+        empty: str = "zero",
     ) -> None:
         super().__init__(
-            window=window, erosion=erosion, hardest=hardest, max_view_angle=max_view_angle, view_angle_ramp=view_angle_ramp,
-            min_opacity=min_opacity, normalise=normalise, reduction=reduction, second_order=second_order, scope=scope, empty=empty,
+            window=window,
+            erosion=erosion,
+            hardest=hardest,
+            max_view_angle=max_view_angle,
+            view_angle_ramp=view_angle_ramp,
+            min_opacity=min_opacity,
+            normalise=normalise,
+            reduction=reduction,
+            second_order=second_order,
+            scope=scope,
+            empty=empty,
         )
         self.region, self.soft_mask = self.region_names(region=region), soft_mask
         check_flag(self.registry_name, "soft_mask", soft_mask)
@@ -322,7 +317,9 @@ class SSR(SR):
         region = options.get("region")
         names = (region,) if isinstance(region, str) else tuple(region) if isinstance(region, (list, tuple)) else ()
         if not names or not all(isinstance(name, str) and name for name in names):
-            raise PriorzooError(f"{cls.registry_name}: region must be a class name or a list of class names, got {region!r}")
+            raise PriorzooError(
+                f"{cls.registry_name}: region must be a class name or a list of class names, got {region!r}"
+            )
         return names
 
     def region_mask(self, scene: Scene) -> Tensor:

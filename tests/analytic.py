@@ -1,10 +1,11 @@
 """The second backbone: a ball whose every buffer is a closed form, small enough to train in milliseconds.
 
-Importing this file registers the backbone ``analytic_sphere`` and the segmenter ``analytic_colours``. It lives in the tests to keep
-the contracts honest: what only EG3D can do is not a contract.
+Importing this file registers the backbone ``analytic_sphere`` and the segmenter ``analytic_colours``. It lives in the
+tests to keep the contracts honest: what only EG3D can do is not a contract.
 
-The ball about the origin has constant density q inside. A ray that crosses it from t0 to t1 has transmittance exp(-q (t - t0)), so
-opacity = 1 - exp(-q L) with the chord L = t1 - t0, and expected depth = t0 + 1/q - L exp(-q L) / (1 - exp(-q L)).
+The ball about the origin has constant density q inside. A ray that crosses it from t0 to t1 has transmittance
+exp(-q (t - t0)), so opacity = 1 - exp(-q L) with the chord L = t1 - t0, and expected depth =
+t0 + 1/q - L exp(-q L) / (1 - exp(-q L)).
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ COLOURS = torch.tensor([[1.0, 1.0, 1.0], [0.9, 0.6, 0.4], [0.1, 0.2, 0.8], [0.1,
 EYE_DIRECTIONS = torch.nn.functional.normalize(torch.tensor([[-0.4, 0.2, 1.0], [0.4, 0.2, 1.0]]), dim=-1)
 EYE_COSINE, FACE_COSINE = 0.94, 0.3  # an eye spans 20 degrees about its direction; the face spans 72 degrees about +z
 PROVIDES = frozenset({
-    "image", "image_raw", "depth", "opacity", "background_transmittance", "weights", "alpha", "distances", "edges", "samples",
-    "rays", "field", "normals",
+    "image", "image_raw", "depth", "opacity", "background_transmittance", "weights", "alpha", "distances", "edges",
+    "samples", "rays", "field", "normals",
 })  # fmt: skip
 
 
@@ -60,7 +61,7 @@ class Chord:
         return (-self.density * self.inside(distance)).exp()
 
     def mean_depth(self, length: Tensor) -> Tensor:
-        """Mean depth below its start of the light that a piece of ``length`` absorbs: 1/q - l exp(-q l) / (1 - exp(-q l))."""
+        """Mean depth at which a piece of ``length`` l absorbs light: 1/q - l exp(-q l) / (1 - exp(-q l))."""
         optical = self.density * length
         thick = optical > 1e-2
         safe = torch.where(thick, optical, 1.0)
@@ -147,8 +148,14 @@ class AnalyticSphere(Backbone):
     discriminator: SphereDiscriminator
 
     def __init__(
-        self, *, radius: float = 0.25, density: float = 100.0, softness: float = 0.005, neural_resolution: int = 16,
-        image_resolution: int = 16, samples: int = 12,
+        self,
+        *,
+        radius: float = 0.25,
+        density: float = 100.0,
+        softness: float = 0.005,
+        neural_resolution: int = 16,
+        image_resolution: int = 16,
+        samples: int = 12,
     ) -> None:
         super().__init__()
         self.generator, self.discriminator = SphereGenerator(radius), SphereDiscriminator()
@@ -185,7 +192,13 @@ class AnalyticSphere(Backbone):
         return SphereField(self.generator.radii(latents["w"]), self.density, self.softness)
 
     def render(
-        self, latents: Latents, camera: Camera, needs: frozenset[str], *, streams: Streams, resolution: int | None = None,
+        self,
+        latents: Latents,
+        camera: Camera,
+        needs: frozenset[str],
+        *,
+        streams: Streams,
+        resolution: int | None = None,
         sampling: Sampling | None = None,
     ) -> Scene:
         if needs - PROVIDES:
@@ -197,7 +210,7 @@ class AnalyticSphere(Backbone):
             radius = self.generator.radii(w)
             crossing = chord(origins, directions, radius, self.density)
             scene = Scene(camera, rays=Rays(origins, directions, size, size), field=self.field(latents))
-            scene["opacity"] = (1.0 - crossing.transmittance(torch.full_like(crossing.enter, 9.0)[..., None])).view(-1, 1, size, size)
+            scene["opacity"] = (1.0 - (-self.density * crossing.length).exp()).view(-1, 1, size, size)
             if needs & {"background_transmittance"}:
                 scene["background_transmittance"] = 1.0 - scene.opacity
             if needs & {"depth"}:
@@ -212,7 +225,7 @@ class AnalyticSphere(Backbone):
         return torch.where(crossing.length > 0, depth, FAR)
 
     def _march(self, scene: Scene, crossing: Chord, streams: Streams, sampling: Sampling) -> None:
-        """Cut the rays into intervals; each one's distance is the mean depth of what it absorbs, so that sums are exact."""
+        """Cut the rays into intervals; the distance of each is the mean depth of what it absorbs: sums are exact."""
         like = crossing.enter
         count = (sampling.coarse or self.samples) + (sampling.fine or 0)
         inner = torch.full((*like.shape, count - 1), 0.5).to(like)
@@ -294,10 +307,16 @@ class AnalyticColours(Segmenter):
 
 
 def sphere_scene(
-    needs: frozenset[str] | set[str], *, count: int = 2, size: int = 32, seed: int = 0, yaw: float = 0.0,
-    double: bool = False, backbone: AnalyticSphere | None = None,
+    needs: frozenset[str] | set[str],
+    *,
+    count: int = 2,
+    size: int = 32,
+    seed: int = 0,
+    yaw: float = 0.0,
+    double: bool = False,
+    backbone: AnalyticSphere | None = None,
 ) -> tuple[Scene, AnalyticSphere]:
-    """Render a few balls from ``yaw`` radians with what ``needs`` names; the scene and the backbone whose parameters it depends on."""
+    """Render a few balls from ``yaw`` radians with what ``needs`` names; the scene and the backbone behind it."""
     ball = backbone or AnalyticSphere(neural_resolution=size, image_resolution=size)
     ball = ball.double() if double else ball
     streams = fixed_streams(seed, count)

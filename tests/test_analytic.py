@@ -28,7 +28,7 @@ def test_weights_are_those_of_alpha() -> None:
 
 
 def test_field_is_the_ball_that_was_rendered() -> None:
-    scene, ball = sphere_scene(PROVIDES, double=True, size=8)
+    scene, _ = sphere_scene(PROVIDES, double=True, size=8)
     distances = torch.linspace(2.3, 3.1, 4000, dtype=torch.float64).expand(2, 64, -1)
     points = scene.rays.origins[:, :, None] + scene.rays.directions[:, :, None] * distances[..., None]
     density = scene.field(points.flatten(1, 2)).value.view(distances.shape)
