@@ -70,6 +70,7 @@ class EG3D(Backbone):
     (torch.Size([2, 3, 8, 8]), torch.Size([2, 1, 4, 4]))
     """
 
+    Options = EG3DOptions  # where recipes find the options' names and types
     discriminator: DualDiscriminator
     generator: TriPlaneGenerator
 
