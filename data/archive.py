@@ -44,7 +44,7 @@ class Archive:
                 self._zip, self._owner = zipfile.ZipFile(self.path), os.getpid()
             except (zipfile.BadZipFile, OSError) as error:
                 raise DataError(
-                    f"{self.path}: not a readable zip ({error}); a copy cut short looks like this: compare its size with the original's"
+                    f"{self.path}: not a readable zip ({error}); a copy cut short looks like this"
                 ) from error
         return self._zip
 

@@ -48,7 +48,7 @@ def view_angles(camera: Camera) -> tuple[Tensor, Tensor]:
 
 
 def label_problems(names: list[str], camera: Camera) -> list[str]:
-    """Labels that are no cameras: rotation not orthonormal or mirrored, a wrong last row, an impossible focal length."""
+    """Labels that are no cameras: rotation not orthonormal or mirrored, wrong last rows, an impossible focal length."""
     matrix, intrinsics = camera.cam2world.double(), camera.intrinsics.double()
     rotation = matrix[:, :3, :3]
     skewed = (rotation.transpose(1, 2) @ rotation - torch.eye(3, dtype=torch.float64)).abs().amax((1, 2))
@@ -58,11 +58,19 @@ def label_problems(names: list[str], camera: Camera) -> list[str]:
     focal = intrinsics[:, [0, 1], [0, 1]]
     tests = [
         (skewed > ORTHONORMAL_TOLERANCE, "rotation columns are not orthonormal (error {:.2g}, allowed 1e-3)", skewed),
-        ((skewed <= ORTHONORMAL_TOLERANCE) & (determinant < 0), "rotation mirrors space: its determinant is {:.3g}, not +1", determinant),
+        (
+            (skewed <= ORTHONORMAL_TOLERANCE) & (determinant < 0),
+            "rotation mirrors space: its determinant is {:.3g}, not +1",
+            determinant,
+        ),
         (last > 1e-6, "last row of cam2world is not 0 0 0 1 (off by {:.2g})", last),
         (bottom > 1e-6, "last row of the intrinsics is not 0 0 1 (off by {:.2g})", bottom),
         (focal.amin(1) <= 0, "focal length {:.3g} is not positive", focal.amin(1)),
-        (focal.amax(1) > 50, "focal length {:.3g} is too long: intrinsics are divided by the image size", focal.amax(1)),
+        (
+            focal.amax(1) > 50,
+            "focal length {:.3g} is too long: intrinsics are divided by the image size",
+            focal.amax(1),
+        ),
     ]
     found = []
     for bad, text, value in tests:
@@ -87,11 +95,15 @@ def _remarks(camera: Camera, radius: Tensor, duplicates: list[list[str]], resolu
     aim = -(camera.forward_axis * torch.nn.functional.normalize(camera.position, dim=-1)).sum(-1)
     away = int((aim < 0.9).sum())
     if away:
-        remarks.append(f"{away} cameras do not look towards the origin (axes must be OpenCV's: x right, y down, z forward)")
+        remarks.append(
+            f"{away} cameras do not look towards the origin (axes must be OpenCV's: x right, y down, z forward)"
+        )
     if float(radius.max() - radius.min()) > 0.5 * float(radius.mean()):
         remarks.append(f"camera distances spread from {float(radius.min()):.2f} to {float(radius.max()):.2f}")
     if duplicates:
-        remarks.append(f"{sum(len(d) - 1 for d in duplicates)} images are copies of others, e.g. {duplicates[0][0]} = {duplicates[0][1]}")
+        remarks.append(
+            f"{sum(len(d) - 1 for d in duplicates)} images are copies, e.g. {duplicates[0][0]} and {duplicates[0][1]}"
+        )
     if resolution & (resolution - 1):
         remarks.append(f"{resolution} pixels a side is no power of two")
     return remarks
@@ -118,7 +130,8 @@ def check_dataset(path: str | Path) -> tuple[DataReport, Dataset]:
     yaw, pitch = view_angles(camera)
     focal = camera.intrinsics[:, 0, 0]
     report = DataReport(
-        path=Path(path), images=len(data), resolution=data.stored_resolution, cameras=len(torch.unique(data.labels, dim=0)),
+        path=Path(path), images=len(data), resolution=data.stored_resolution,
+        cameras=len(torch.unique(data.labels, dim=0)),
         focal=(float(focal.min()), float(focal.max())), radius=(float(radius.min()), float(radius.max())),
         yaw=_spread(yaw), pitch=_spread(pitch), duplicates=duplicates, problems=label_problems(data.names, camera),
         remarks=_remarks(camera, radius, duplicates, data.stored_resolution),
@@ -136,7 +149,9 @@ def contact_sheet(data: Dataset, columns: int = 12, rows: int = 6, tile: int = 1
             image[None].float(), size=(tile, tile), mode="nearest-exact" if data.resolution <= tile else "area"
         )
         row, column = divmod(place, columns)
-        sheet[row * tile : (row + 1) * tile, column * tile : (column + 1) * tile] = sized[0].round().byte().permute(1, 2, 0).numpy()
+        sheet[row * tile : (row + 1) * tile, column * tile : (column + 1) * tile] = (
+            sized[0].round().byte().permute(1, 2, 0).numpy()
+        )
     last = -(-count // columns)
     return sheet[: last * tile]
 

@@ -29,7 +29,9 @@ from ..shapes.head_parameters import COLOURS, SCALARS, HeadParameters, sample_he
 from ..shapes.head_render import BACKGROUNDS, HeadImages, render_heads
 from .truth import TRUTH_VERSION, encode_truth
 
-FIRST_HELD_OUT = 1_000_000_000  # number of the first held-out head: the held-out heads of a seed do not depend on `images`
+FIRST_HELD_OUT = (
+    1_000_000_000  # number of the first held-out head: the held-out heads of a seed do not depend on `images`
+)
 CHUNK = 8  # images rendered together; fixed, so that the bytes do not depend on the number of workers
 WIDE_YAW = 1.0  # radians
 NARROW_YAW, PITCH = 0.3, 0.155  # standard deviations in radians, EG3D's pose law for faces
@@ -40,9 +42,10 @@ _CAMERA = 1  # second word of the cameras' seeds, apart from the heads' own
 class HeadsPlan:
     """Everything that decides the bytes of a heads data set.
 
-    images: training images; resolution: pixels a side; wide_yaw: share of images with yaw uniform in +-1 rad, the others
-    N(0, 0.3), pitch N(0, 0.155); images_per_identity: cameras per head; held_out: number of held-out identities (the
-    first image of each is never a wide yaw, so that its whole face is seen); supersample: see render_heads.
+    images: training images; resolution: pixels a side; wide_yaw: share of images with yaw uniform in +-1 rad (the
+    others N(0, 0.3)), pitch N(0, 0.155); images_per_identity: cameras per head; held_out: number of held-out identities
+    (the first image of each is never a wide yaw, so that its whole face is seen); supersample: see render_heads.
+    The bytes are the same for any number of workers; another CPU or torch version may round some pixels differently.
     """
 
     images: int
@@ -58,8 +61,12 @@ class HeadsPlan:
     def __post_init__(self) -> None:
         checks = [
             (self.images >= 1, "images", "at least 1", self.images),
-            (self.resolution >= 4 and self.resolution & (self.resolution - 1) == 0, "resolution",
-             "a power of two from 4 (EG3D's format asks for it)", self.resolution),
+            (
+                self.resolution >= 4 and self.resolution & (self.resolution - 1) == 0,
+                "resolution",
+                "a power of two from 4 (EG3D's format asks for it)",
+                self.resolution,
+            ),
             (self.seed >= 0, "seed", "0 or more", self.seed),
             (self.background in BACKGROUNDS, "background", f"one of {', '.join(BACKGROUNDS)}", self.background),
             (0 <= self.wide_yaw <= 1, "wide_yaw", "a share in 0...1", self.wide_yaw),
@@ -144,7 +151,9 @@ def render_images(plan: HeadsPlan, images: range) -> HeadImages:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return render_heads(plan_heads(plan, images), plan_camera(plan, images), plan.resolution, plan.background, plan.supersample)
+        return render_heads(
+            plan_heads(plan, images), plan_camera(plan, images), plan.resolution, plan.background, plan.supersample
+        )
     finally:
         torch.set_num_threads(threads)
 
@@ -159,7 +168,10 @@ def _encoded_chunk(plan: HeadsPlan, start: int, stop: int) -> list[tuple[bytes, 
     """PNG and truth bytes of the images start ... stop - 1."""
     made = render_images(plan, range(start, stop))
     pixels = (made.rgb * 255 + 0.5).to(torch.uint8).permute(0, 2, 3, 1).numpy()
-    return [(_encode_png(pixels[i]), encode_truth(made.depth[i], made.normals[i], made.labels[i])) for i in range(stop - start)]
+    return [
+        (_encode_png(pixels[i]), encode_truth(made.depth[i], made.normals[i], made.labels[i]))
+        for i in range(stop - start)
+    ]
 
 
 def _encoded(plan: HeadsPlan, workers: int) -> Iterator[list[tuple[bytes, bytes]]]:
@@ -201,11 +213,20 @@ def _truth_json(plan: HeadsPlan, names: list[str], labels: np.ndarray) -> bytes:
     records = []
     for index, name in enumerate(names):
         yaw, pitch = plan.angles_of(index)
-        records.append({
-            "name": name, "split": "train" if index < plan.images else "held_out", "head": plan.head_of(index),
-            "row": place[plan.head_of(index)], "yaw": yaw, "pitch": pitch, "camera": [float(v) for v in labels[index]],
-        })
-    return json.dumps({"version": TRUTH_VERSION, "kind": "procedural heads", "plan": asdict(plan), "images": records}).encode()
+        records.append(
+            {
+                "name": name,
+                "split": "train" if index < plan.images else "held_out",
+                "head": plan.head_of(index),
+                "row": place[plan.head_of(index)],
+                "yaw": yaw,
+                "pitch": pitch,
+                "camera": [float(v) for v in labels[index]],
+            }
+        )
+    return json.dumps(
+        {"version": TRUTH_VERSION, "kind": "procedural heads", "plan": asdict(plan), "images": records}
+    ).encode()
 
 
 def _parameter_table(plan: HeadsPlan) -> bytes:
@@ -232,8 +253,8 @@ def write_heads(
 ) -> HeadsFiles:
     """Render a heads data set and write its files, whole or not at all.
 
-    The options but the last three are HeadsPlan's and decide every byte; `workers` processes share the work (each with one
-    thread), `progress(done, total)` is called as images are written.
+    The options but the last three are HeadsPlan's and decide every byte; `workers` processes share the work (each with
+    one thread), `progress(done, total)` is called as images are written.
 
     Raises:
         DataError: an option out of range, a name without .zip, a file that exists (unless `overwrite`).
@@ -244,7 +265,9 @@ def write_heads(
     ['00000/img00000000.png', '00000/img00000001.png', 'dataset.json']
     """
     files = HeadsFiles.of(out)
-    plan = HeadsPlan(images, resolution, seed, background, accessories, wide_yaw, images_per_identity, held_out, supersample)
+    plan = HeadsPlan(
+        images, resolution, seed, background, accessories, wide_yaw, images_per_identity, held_out, supersample
+    )
     for path in (files.images, files.held_out, files.truth):
         if path.exists() and not overwrite:
             raise DataError(f"{path}: exists already; ask for overwriting, or choose another name")

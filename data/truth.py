@@ -19,7 +19,7 @@ from ..shapes.head_parameters import HeadParameters
 from .archive import Archive
 
 TRUTH_VERSION = 1
-# Depth is kept as 16-bit steps over this range of world units: a step of 3e-5, an error of at most 1.6e-5. 0 means no surface.
+# Depth is kept as 16-bit steps of 3e-5 over this range of world units: an error of at most 1.6e-5. 0 means no surface.
 DEPTH_NEAR, DEPTH_FAR = 1.8, 3.8
 _DEPTH_STEP = (DEPTH_FAR - DEPTH_NEAR) / 65534
 _NORMAL_STEP = 1 / 32767
@@ -31,7 +31,9 @@ def encode_truth(depth: Tensor, normals: Tensor, labels: Tensor) -> bytes:
     if bool(hit.any()):
         low, high = float(depth[0][hit].min()), float(depth[0][hit].max())
         if low < DEPTH_NEAR or high > DEPTH_FAR:
-            raise DataError(f"depth {low:.3f} ... {high:.3f} leaves the range {DEPTH_NEAR} ... {DEPTH_FAR} of truth files")
+            raise DataError(
+                f"depth {low:.3f} ... {high:.3f} leaves the range {DEPTH_NEAR} ... {DEPTH_FAR} of truth files"
+            )
     steps = ((depth[0].double().nan_to_num(posinf=DEPTH_NEAR) - DEPTH_NEAR) / _DEPTH_STEP).round() + 1
     packed = np.where(hit.numpy(), steps.numpy(), 0).astype(np.uint16)
     buffer = io.BytesIO()
@@ -43,8 +45,10 @@ def encode_truth(depth: Tensor, normals: Tensor, labels: Tensor) -> bytes:
 
 @dataclass(frozen=True)
 class Truth:
-    """Truth of B images: depth [B,1,H,W] along the unit ray in world units (inf: no surface), normals [B,3,H,W] in the world
-    frame (0: no surface), labels [B,H,W] uint8 (core.classes), foreground [B,H,W] bool, camera, the heads' parameters.
+    """Truth of B images.
+
+    depth [B,1,H,W] along the unit ray in world units (inf: no surface), normals [B,3,H,W] in the world frame
+    (0: no surface), labels [B,H,W] uint8 (core.classes), foreground [B,H,W] bool, camera, the heads' parameters.
     """
 
     depth: Tensor
@@ -73,7 +77,9 @@ class ImageTruth:
         self.path = Path(path)
         self._archive = Archive(self.path)
         if "truth.json" not in self._archive.names():
-            raise DataError(f"{self.path}: holds no truth.json, so it is no truth file (expected something like heads.truth.zip)")
+            raise DataError(
+                f"{self.path}: holds no truth.json, so it is no truth file (expected something like heads.truth.zip)"
+            )
         try:
             head: dict[str, Any] = json.loads(self._archive.read("truth.json"))
             self.plan: dict[str, Any] = head["plan"]
@@ -82,7 +88,9 @@ class ImageTruth:
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"{self.path}: truth.json cannot be read ({error})") from error
         if version != TRUTH_VERSION:
-            raise DataError(f"{self.path}: truth file of version {version}; this program reads version {TRUTH_VERSION}: write the data set again")
+            raise DataError(
+                f"{self.path}: truth file of version {version}, this program reads {TRUTH_VERSION}; write it again"
+            )
         self._table: HeadParameters | None = None
 
     def __len__(self) -> int:
@@ -116,7 +124,9 @@ class ImageTruth:
         """The truth of one image or of several (as a batch)."""
         wanted = [names] if isinstance(names, str) else list(names)
         depth, normals, labels = zip(*(self._buffers(name) for name in wanted), strict=True)
-        return Truth(torch.stack(depth), torch.stack(normals), torch.stack(labels), self.camera(wanted), self.parameters(wanted))
+        return Truth(
+            torch.stack(depth), torch.stack(normals), torch.stack(labels), self.camera(wanted), self.parameters(wanted)
+        )
 
     def _buffers(self, name: str) -> tuple[Tensor, Tensor, Tensor]:
         self.record(name)
@@ -127,4 +137,8 @@ class ImageTruth:
         except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
             raise DataError(f"{self.path}: entry {entry!r} is damaged ({error})") from error
         depth = np.where(packed > 0, DEPTH_NEAR + (packed - 1) * _DEPTH_STEP, np.inf)[None].astype(np.float32)
-        return torch.from_numpy(depth), torch.from_numpy(normals.astype(np.float32) * np.float32(_NORMAL_STEP)), torch.from_numpy(labels)
+        return (
+            torch.from_numpy(depth),
+            torch.from_numpy(normals.astype(np.float32) * np.float32(_NORMAL_STEP)),
+            torch.from_numpy(labels),
+        )

@@ -7,24 +7,19 @@ Points [..., 3] go with parameters that broadcast against [...]: [B, N, 3] with 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..core.classes import CLASS_IDS
+from .head_coordinates import EYE_Z, MODEL_SCALE, Face, Values, face_coordinates
+from .head_dress import accessories, clothes, hair
 from .head_parameters import HeadParameters
 from .head_solids import capsule, ellipsoid, length, smooth_max, smooth_min
 
-MODEL_SCALE = 0.92  # world units per model unit
-MODEL_OFFSET_Y = -0.006  # world height of the model's origin
 BOUNDING_RADIUS = 0.62  # model units; nothing of the head lies outside this sphere except shoulders below the frame
-ABSENT = 9.0  # distance added to a part that the head does not have
-EYE_Z = 0.0980  # model depth of the eyeball's centre
 MOUTH_Z = 0.1500
-
-Values = Mapping[str, Tensor]
 
 
 class HeadParts(NamedTuple):
@@ -47,30 +42,7 @@ class HeadParts(NamedTuple):
 SOLIDS = 8  # the first fields of HeadParts are the surface; the rest are helpers
 
 
-class _Face(NamedTuple):
-    """Coordinates of one evaluation: warped point, |x|, side and the quantities that depend on the side."""
-
-    x: Tensor
-    y: Tensor
-    z: Tensor
-    ax: Tensor
-    side: Tensor  # -1 ... 1, a ramp through the middle so that asymmetry makes no step
-    eye_x: Tensor
-    eye_y: Tensor
-    eye_radius: Tensor
-
-
-def _face(points: Tensor, p: Values) -> _Face:
-    """Warp world points to the model, sheared sideways: the simplest honest asymmetry of the whole head."""
-    x, y, z = points.unbind(-1)
-    x, y, z = x / MODEL_SCALE, (y - MODEL_OFFSET_Y) / MODEL_SCALE, z / MODEL_SCALE
-    x = x + p["shear"] * y
-    side = (x * (1 / 0.03)).clamp(-1, 1)
-    return _Face(x, y, z, x.abs(), side, p["eye_x"], p["eye_y"] + side * p["eye_skew"],
-                 p["eye_radius"] * (1 + side * p["eye_unequal"]))
-
-
-def _aperture(f: _Face, p: Values) -> Tensor:
+def _aperture(f: Face, p: Values) -> Tensor:
     """Almond between the lids, seen from the front: negative inside, about a distance in model units."""
     dx, dy = f.ax - f.eye_x, f.y - f.eye_y
     opening = p["eye_opening"] * p["eyelid"]
@@ -78,26 +50,40 @@ def _aperture(f: _Face, p: Values) -> Tensor:
     return (((dx / p["eye_width"]).square() + (dy / opening).square()).sqrt() - 1) * opening
 
 
-def _head_base(f: _Face, p: Values) -> Tensor:
+def _head_base(f: Face, p: Values) -> Tensor:
     """Cranium, mid-face, jaw, cheeks, brow ridge, muzzle, minus shallow sockets."""
     x, y, z, ax = f.x, f.y, f.z, f.ax
     zero = torch.zeros_like(p["jaw_width"])
     cranium = ellipsoid(x, y - 0.075, z + 0.050, p["head_width"], p["head_height"], p["head_depth"])
     middle = ellipsoid(x, y + 0.075, z - 0.025, p["jaw_width"], 0.150, 0.125)
-    jaw = capsule(ax, y, z, (zero, p["chin_y"] + p["chin_radius"], p["chin_z"]), (p["jaw_width"] * 0.78, zero - 0.10, zero - 0.035),
-                  p["chin_radius"], 0.055)
+    jaw = capsule(
+        ax,
+        y,
+        z,
+        (zero, p["chin_y"] + p["chin_radius"], p["chin_z"]),
+        (p["jaw_width"] * 0.78, zero - 0.10, zero - 0.035),
+        p["chin_radius"],
+        0.055,
+    )
     base = smooth_min(smooth_min(cranium, middle, 0.09), jaw, 0.07)
     cheek = length(ax - p["cheek_x"], y - p["cheek_y"] - 0.008 * p["smile"], z - 0.082) - p["cheek_radius"]
     base = smooth_min(base, cheek, 0.045)
     brow = p["brow_y"] + f.side * p["brow_skew"]
-    ridge = capsule(ax, y, z, (zero, brow - 0.004, zero + 0.140), (p["eye_x"] + 0.035, brow - 0.002, zero + 0.108),
-                    0.012 + p["brow_ridge"], 0.010 + p["brow_ridge"])
+    ridge = capsule(
+        ax,
+        y,
+        z,
+        (zero, brow - 0.004, zero + 0.140),
+        (p["eye_x"] + 0.035, brow - 0.002, zero + 0.108),
+        0.012 + p["brow_ridge"],
+        0.010 + p["brow_ridge"],
+    )
     base = smooth_min(base, ridge, 0.035)
     muzzle = ellipsoid(x, y - p["mouth_y"], z - 0.096, 0.072, 0.056, 0.056)
     return smooth_min(base, muzzle, 0.045)
 
 
-def _nose(f: _Face, p: Values) -> tuple[Tensor, Tensor]:
+def _nose(f: Face, p: Values) -> tuple[Tensor, Tensor]:
     """Nose (bridge cone, tip, wings) and the nostrils to cut out of it."""
     x = f.x - p["nose_skew"] * ((p["eye_y"] - f.y) * 12).clamp(0, 1)
     ax = x.abs()
@@ -119,7 +105,7 @@ class Mouth(NamedTuple):
     lower: Tensor
 
 
-def _mouth(f: _Face, p: Values) -> Mouth:
+def _mouth(f: Face, p: Values) -> Mouth:
     """Lips are bands about a curved line: connected by construction, however thin or open."""
     u = f.x / p["mouth_width"]
     s = (1 - u * u).clamp_min(0)
@@ -130,7 +116,7 @@ def _mouth(f: _Face, p: Values) -> Mouth:
     return Mouth(u, v, p["mouth_open"] * s, p["lip_upper"] * root * bow, p["lip_lower"] * root)
 
 
-def _skin(f: _Face, p: Values, base: Tensor, nose: Tensor, nostril: Tensor, ears: Tensor, neck: Tensor) -> Tensor:
+def _skin(f: Face, p: Values, base: Tensor, nose: Tensor, nostril: Tensor, ears: Tensor, neck: Tensor) -> Tensor:
     """The skin: base, nose, lids, lips, ears and neck in one smooth surface."""
     ball = length(f.ax - f.eye_x, f.y - f.eye_y, f.z - EYE_Z) - f.eye_radius
     lids = smooth_max(ball - 0.0055, -_aperture(f, p), 0.004)
@@ -151,7 +137,7 @@ def _skin(f: _Face, p: Values, base: Tensor, nose: Tensor, nostril: Tensor, ears
     return smooth_min(smooth_min(skin, neck, 0.035), ears, 0.012)
 
 
-def _ears(f: _Face, p: Values) -> Tensor:
+def _ears(f: Face, p: Values) -> Tensor:
     """Flattened bowls at the sides; the flare turns them outwards, the skew sets one a little higher."""
     flare, size = p["ear_flare"], p["ear_size"]
     out = f.ax - p["head_width"] * 0.985 - 0.010
@@ -163,80 +149,22 @@ def _ears(f: _Face, p: Values) -> Tensor:
     return smooth_max(ear, -bowl, 0.010)
 
 
-def _hair(f: _Face, p: Values) -> Tensor:
-    """A shell about the cranium and hanging volumes, with an opening for the face that may be parted to a side."""
-    x, y, z, ax = f.x, f.y, f.z, f.ax
-    thick, long = p["hair_thickness"], p["hair_length"]
-    shell = ellipsoid(x, y - 0.082, z + 0.058, p["head_width"] + thick * 0.85, p["head_height"] + thick, p["head_depth"] + thick * 0.9)
-    zero = torch.zeros_like(long)
-    hang = capsule(ax, y, z, (zero + 0.090, zero + 0.08, zero - 0.10), (0.118 + 0.02 * (long < -0.2), long, zero - 0.085),
-                   0.108 + thick, 0.072 + thick * 0.8)
-    hair = smooth_min(shell, hang, 0.05)
-    top = p["hair_line"] + 0.075
-    # The parting lifts the fringe on one side and lowers it on the other; the middle of the opening stays.
-    opening = ellipsoid(x - p["hair_parting"], y + 0.075 - 0.30 * p["hair_parting"] * (x * 10).clamp(-1.5, 1.5), z - 0.205,
-                        p["hair_side"], top, 0.250)
-    above = (-0.02 - (z + 0.10) * 0.55) - y  # the shell ends at a slanted line; only the hanging part goes below it
-    hair = smooth_max(smooth_max(hair, -opening, 0.020), torch.minimum(above, hang), 0.03)
-    ear_free = ellipsoid(ax - p["head_width"], y - 0.002, z + 0.012, 0.09, p["ear_size"] * 1.15, p["ear_size"] * 0.85)
-    hair = smooth_max(hair, -(ear_free + ABSENT * (long < -0.06)), 0.015)  # short hair leaves the ears free
-    turn = torch.atan2(x, z + 0.055 + 1e-6)
-    locks = 0.0032 * torch.sin(turn * 17 + 4 * y + p["phase"]) + 0.0025 * torch.sin(turn * 9 + 19 * y + p["phase"])
-    return hair + locks + ABSENT * (1 - p["has_hair"])
-
-
-def _clothes(f: _Face, p: Values) -> tuple[Tensor, Tensor]:
-    """Neck and clothing: a neck that widens into the shoulders, a garment with a collar."""
-    x, y, z = f.x, f.y, f.z
-    zero = torch.zeros_like(p["neck_radius"])
-    neck = capsule(x, y, z, (zero, zero - 0.14, zero - 0.045), (zero, zero - 0.42, zero - 0.080), p["neck_radius"] * 0.93, p["neck_radius"] * 1.25)
-    body = ellipsoid(x, y + 0.515, z + 0.085, p["shoulder"] * 1.25, 0.185, 0.190)
-    around = length(x * 0.92, 0 * y, z + 0.072) - p["neck_radius"] * 1.36
-    collar = (around.square() + (y + 0.345 - 0.22 * (z + 0.07)).square()).sqrt() - 0.028
-    return neck, smooth_min(body, collar, 0.05)
-
-
-def _accessories(f: _Face, p: Values) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Hat, glasses, earrings, necklace; a part nobody in the batch wears is not evaluated."""
-    x, y, z, ax = f.x, f.y, f.z, f.ax
-    far = torch.full_like(x, ABSENT)
-    hat = glasses = earrings = necklace = far
-    zero = torch.zeros_like(p["eye_y"])
-    if bool((p["has_hat"] > 0).any()):
-        thick = p["hair_thickness"]
-        rim = y - (p["hair_line"] - 0.012) - 0.10 * z  # height above the tilted plane that dome and brim share
-        dome = ellipsoid(x, y - 0.087, z + 0.058, p["head_width"] + thick + 0.014, p["head_height"] + thick + 0.016, p["head_depth"] + thick + 0.014)
-        dome = smooth_max(dome, -rim, 0.012)
-        brim = smooth_max(ellipsoid(x, rim - 0.004, z - 0.03, 0.225, 0.016, 0.290), 0.02 - z, 0.01)
-        hat = smooth_min(dome, brim, 0.02) + ABSENT * (1 - p["has_hat"])
-    if bool((p["has_glasses"] > 0).any()):
-        dx, dy = ax - p["eye_x"], y - p["eye_y"]
-        plane = z - EYE_Z - 0.066 + 1.1 * ax.square()
-        rims = ((((dx * 0.92).square() + dy.square()).sqrt() - 0.058).square() + plane.square()).sqrt() - 0.0062
-        temple = capsule(ax, y, z, (p["eye_x"] + 0.062, p["eye_y"] + 0.014, zero + EYE_Z + 0.043),
-                         (p["head_width"] + 0.016, p["eye_y"] + 0.014, zero - 0.04), 0.0055, 0.0055)
-        bridge = capsule(ax, y, z, (zero, p["eye_y"] + 0.012, zero + EYE_Z + 0.070),
-                         (p["eye_x"] - 0.058, p["eye_y"] + 0.008, zero + EYE_Z + 0.064), 0.0055, 0.0055)
-        glasses = torch.minimum(torch.minimum(rims, temple), bridge) + ABSENT * (1 - p["has_glasses"])
-    if bool((p["has_earring"] > 0).any()):
-        drop = length(ax - p["head_width"] - 0.018 - 0.25 * p["ear_size"] * p["ear_flare"].sin(), y + p["ear_size"] + 0.012, z + 0.030)
-        earrings = drop - 0.017 + ABSENT * (1 - p["has_earring"])
-    if bool((p["has_necklace"] > 0).any()):
-        around = length(x * 0.95, 0 * y, z + 0.066) - p["neck_radius"] * 1.20
-        necklace = (around.square() + (y + 0.300 - 0.45 * (z + 0.066)).square()).sqrt() - 0.011 + ABSENT * (1 - p["has_necklace"])
-    return hat, glasses, earrings, necklace
-
-
-def _parts(f: _Face, p: Values) -> HeadParts:
+def _parts(f: Face, p: Values) -> HeadParts:
     base = _head_base(f, p)
     nose, nostril = _nose(f, p)
     ears = _ears(f, p)
-    neck, cloth = _clothes(f, p)
+    neck, cloth = clothes(f, p)
     skin = _skin(f, p, base, nose, nostril, ears, neck)
     # The ball ends behind the lids' edge, so that no white shows beside the almond.
     eyes = torch.maximum(length(f.ax - f.eye_x, f.y - f.eye_y, f.z - EYE_Z) - f.eye_radius, _aperture(f, p) - 0.002)
-    hat, glasses, earrings, necklace = _accessories(f, p)
-    return HeadParts(skin, eyes, _hair(f, p), hat, glasses, earrings, necklace, cloth, base, nose, ears, neck)
+    hat, glasses, earrings, necklace = accessories(f, p)
+    return HeadParts(skin, eyes, hair(f, p), hat, glasses, earrings, necklace, cloth, base, nose, ears, neck)
+
+
+def head_parts(points: Tensor, parameters: HeadParameters | Values) -> HeadParts:
+    """Signed distances of the head's single solids, [...] each, model units; arguments as for head_distance."""
+    p = _values(parameters)
+    return _parts(face_coordinates(points, p), p)
 
 
 def _values(parameters: HeadParameters | Values) -> Values:
@@ -261,15 +189,14 @@ def head_distance(points: Tensor, parameters: HeadParameters | Values) -> Tensor
     >>> [bool(v) for v in (d[0] < 0)]
     [True, False]
     """
-    p = _values(parameters)
-    parts = _parts(_face(points, p), p)
+    parts = head_parts(points, parameters)
     nearest = parts[0]
     for solid in parts[1:SOLIDS]:
         nearest = torch.minimum(nearest, solid)
     return nearest * MODEL_SCALE
 
 
-def _brow(f: _Face, p: Values) -> Tensor:
+def _brow(f: Face, p: Values) -> Tensor:
     """Where a brow is painted: an arched band over each eye that tapers outwards."""
     along = f.ax - p["eye_x"] - 0.004
     centre = p["brow_y"] + p["brow_raise"] + f.side * p["brow_skew"] + p["brow_arch"] * (1 - (along / 0.05).square())
@@ -281,7 +208,7 @@ def eyelid_line(x: Tensor, y: Tensor, z: Tensor, p: Values) -> Tensor:
     """Where the dark line of the lashes is painted on the lids: [M] bool for surface points in model units."""
     x = x + p["shear"] * y
     side = (x * (1 / 0.03)).clamp(-1, 1)
-    f = _Face(x, y, z, x.abs(), side, p["eye_x"], p["eye_y"] + side * p["eye_skew"], p["eye_radius"])
+    f = Face(x, y, z, x.abs(), side, p["eye_x"], p["eye_y"] + side * p["eye_skew"], p["eye_radius"])
     edge = _aperture(f, p)
     width = torch.where(f.y > f.eye_y, 0.009, 0.003)
     return (edge < width) & (edge > -0.004) & (z > 0.04)
@@ -298,9 +225,9 @@ def head_labels(points: Tensor, parameters: HeadParameters | Values) -> Tensor:
         [...] uint8.
     """
     p = _values(parameters)
-    f = _face(points, p)
+    f = face_coordinates(points, p)
     parts = _parts(f, p)
-    owner = torch.stack(torch.broadcast_tensors(*parts[:SOLIDS])).argmin(0)
+    owner = torch.stack([solid.expand_as(parts.skin) for solid in parts[:SOLIDS]]).argmin(0)
     labels = torch.full_like(owner, CLASS_IDS["skin"], dtype=torch.uint8)
 
     def paint(where: Tensor, name: str) -> None:

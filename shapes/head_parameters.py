@@ -1,9 +1,10 @@
-"""Parameters of the procedural head: what they are called, how they spread, and how a head is drawn from (seed, index)."""
+"""Parameters of the procedural head: their names, how they spread, and how a head is drawn from (seed, index)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 import torch
@@ -72,16 +73,40 @@ ASYMMETRY: dict[str, Law] = {
     "hair_parting": (0.0, 0.014, -0.030, 0.030),
 }
 LAWS: dict[str, Law] = {**IDENTITY, **EXPRESSION, **ASYMMETRY}
-FLAGS: dict[str, float] = {"has_hair": 0.95, "mouth_is_open": 0.30, "has_hat": 0.08, "has_glasses": 0.12,
-                           "has_earring": 0.12, "has_necklace": 0.08}  # name -> probability
+FLAGS: dict[str, float] = {
+    "has_hair": 0.95,
+    "mouth_is_open": 0.30,
+    "has_hat": 0.08,
+    "has_glasses": 0.12,
+    "has_earring": 0.12,
+    "has_necklace": 0.08,
+}  # name -> probability
 ACCESSORIES = ("has_hat", "has_glasses", "has_earring", "has_necklace")
 LIGHTS = ("ambient", "key_light", "phase")  # scalars of the rendering, not of the shape
-COLOURS = ("skin_colour", "hair_colour", "iris_colour", "lip_colour", "cloth_colour", "hat_colour", "glasses_colour",
-           "background_low", "background_high", "light")  # [n, 3]; `light` is the unit direction towards the key light
+COLOURS = (
+    "skin_colour",
+    "hair_colour",
+    "iris_colour",
+    "lip_colour",
+    "cloth_colour",
+    "hat_colour",
+    "glasses_colour",
+    "background_low",
+    "background_high",
+    "light",
+)  # [n, 3]; `light` is the unit direction towards the key light
 SCALARS: tuple[str, ...] = (*LAWS, *FLAGS, *LIGHTS)
 
-_HAIR = np.array([[0.07, 0.05, 0.05], [0.22, 0.13, 0.08], [0.38, 0.22, 0.11], [0.78, 0.58, 0.26], [0.52, 0.17, 0.06],
-                  [0.52, 0.52, 0.55]])
+_HAIR = np.array(
+    [
+        [0.07, 0.05, 0.05],
+        [0.22, 0.13, 0.08],
+        [0.38, 0.22, 0.11],
+        [0.78, 0.58, 0.26],
+        [0.52, 0.17, 0.06],
+        [0.52, 0.52, 0.55],
+    ]
+)
 _HAIR_SHARE = np.array([0.28, 0.26, 0.18, 0.13, 0.09, 0.06])
 _IRIS = np.array([[0.22, 0.12, 0.06], [0.34, 0.20, 0.08], [0.12, 0.34, 0.62], [0.16, 0.42, 0.20], [0.32, 0.38, 0.44]])
 _IRIS_SHARE = np.array([0.34, 0.20, 0.24, 0.14, 0.08])
@@ -101,6 +126,12 @@ class HeadParameters:
 
     def __len__(self) -> int:
         return int(self.values["head_width"].shape[0])
+
+    @overload
+    def __getitem__(self, key: str) -> Tensor: ...
+
+    @overload
+    def __getitem__(self, key: int | slice | Tensor) -> HeadParameters: ...
 
     def __getitem__(self, key: str | int | slice | Tensor) -> Tensor | HeadParameters:
         """One tensor by name, or a smaller batch by index, slice, mask or index tensor."""
@@ -145,7 +176,9 @@ def _colours(rng: np.random.Generator) -> dict[str, np.ndarray]:
         "glasses_colour": rng.random(3) * 0.30 + 0.03,
         "background_low": rng.random(3) * 0.9 + 0.05,
         "background_high": rng.random(3) * 0.9 + 0.05,
-        "light": np.array([np.sin(azimuth) * np.cos(elevation), np.sin(elevation), np.cos(azimuth) * np.cos(elevation)]),
+        "light": np.array(
+            [np.sin(azimuth) * np.cos(elevation), np.sin(elevation), np.cos(azimuth) * np.cos(elevation)]
+        ),
     }
 
 
@@ -165,7 +198,9 @@ def sample_head(seed: int, index: int, accessories: bool = True, truncation: flo
     return {**values, **_colours(rng)}
 
 
-def sample_heads(n: int, seed: int, accessories: bool = True, truncation: float = 1.0, first: int = 0) -> HeadParameters:
+def sample_heads(
+    n: int, seed: int, accessories: bool = True, truncation: float = 1.0, first: int = 0
+) -> HeadParameters:
     """Draw the heads numbered first ... first + n - 1 of a seed.
 
     Args:

@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ..core.camera import Camera
-from .head_model import BOUNDING_RADIUS, MODEL_SCALE, head_distance, head_labels
+from .head_coordinates import MODEL_SCALE
+from .head_model import BOUNDING_RADIUS, head_distance, head_labels
 from .head_parameters import COLOURS, SCALARS, HeadParameters
 from .head_shading import backdrop, shade
 
@@ -112,7 +113,9 @@ def _land(origins: Tensor, directions: Tensor, t: Tensor, p: Mapping[str, Tensor
 
 def surface_normals(points: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
     """Unit normals [M, 3] of the distance field by four tetrahedral differences."""
-    corners = torch.tensor([[1.0, -1, -1], [-1, -1, 1], [-1, 1, -1], [1, 1, 1]], device=points.device, dtype=points.dtype)
+    corners = torch.tensor(
+        [[1.0, -1, -1], [-1, -1, 1], [-1, 1, -1], [1, 1, 1]], device=points.device, dtype=points.dtype
+    )
     total = torch.zeros_like(points)
     for corner in corners:
         total = total + corner * head_distance(points + NORMAL_STEP * corner, parameters)[..., None]
@@ -176,8 +179,8 @@ def render_heads(
     if supersample > 1:
         edge = torch.nonzero(_edges(depth.view(batch, n, n), labels.view(batch, n, n)).flatten()).squeeze(1)
         rgb[edge] = _smoothed(parameters, camera, n, supersample, edge, head[edge], behind[edge])
-    image = lambda v: v.view(batch, n, n, -1).permute(0, 3, 1, 2).contiguous()  # noqa: E731
-    return HeadImages(image(rgb).clamp(0, 1), image(depth), image(normals), labels.view(batch, n, n))
+    rgb, depth, normals = (v.view(batch, n, n, -1).permute(0, 3, 1, 2).contiguous() for v in (rgb, depth, normals))
+    return HeadImages(rgb.clamp(0, 1), depth, normals, labels.view(batch, n, n))
 
 
 def _edges(depth: Tensor, labels: Tensor) -> Tensor:
@@ -195,7 +198,13 @@ def _edges(depth: Tensor, labels: Tensor) -> Tensor:
 
 
 def _smoothed(
-    parameters: HeadParameters, camera: Camera, resolution: int, supersample: int, pixel: Tensor, head: Tensor, behind: Tensor
+    parameters: HeadParameters,
+    camera: Camera,
+    resolution: int,
+    supersample: int,
+    pixel: Tensor,
+    head: Tensor,
+    behind: Tensor,
 ) -> Tensor:
     """Mean colour [E, 3] of supersample^2 rays in each of the given pixels."""
     fine = resolution * supersample
@@ -209,7 +218,9 @@ def _smoothed(
     k, pose = camera.intrinsics[owner], camera.cam2world[owner]
     y = (v - k[:, 1, 2]) / k[:, 1, 1]
     x = (u - k[:, 0, 2] - k[:, 0, 1] * y) / k[:, 0, 0]
-    directions = normalize((pose[:, :3, :3] @ torch.stack([x, y, torch.ones_like(x)], -1)[..., None]).squeeze(-1), dim=-1)
+    directions = normalize(
+        (pose[:, :3, :3] @ torch.stack([x, y, torch.ones_like(x)], -1)[..., None]).squeeze(-1), dim=-1
+    )
     colours = behind.repeat_interleave(supersample * supersample, dim=0)
     rgb = _render_rays(parameters, pose[:, :3, 3], directions, owner, colours)[0]
     return rgb.view(len(pixel), supersample * supersample, 3).mean(1)

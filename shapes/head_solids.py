@@ -25,8 +25,13 @@ def ellipsoid(x: Tensor, y: Tensor, z: Tensor, a: Number, b: Number, c: Number) 
 
 
 def capsule(
-    x: Tensor, y: Tensor, z: Tensor, start: tuple[Number, Number, Number], end: tuple[Number, Number, Number],
-    radius_start: Number, radius_end: Number,
+    x: Tensor,
+    y: Tensor,
+    z: Tensor,
+    start: tuple[Number, Number, Number],
+    end: tuple[Number, Number, Number],
+    radius_start: Number,
+    radius_end: Number,
 ) -> Tensor:
     """Capsule from `start` to `end` whose radius goes linearly from `radius_start` to `radius_end`."""
     ax, ay, az = start
