@@ -1,0 +1,72 @@
+"""The `heads` estimator: depth and normals from one image of a head, by a small network trained on procedural heads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ..core.registry import register_estimator
+from .base import Estimator
+from .network import SHIPPED, load_network, run_network
+
+WEIGHTS = SHIPPED / "shape_heads" / "model.safetensors"
+OUTPUTS = ("foreground", "depth", "normal_x", "normal_y", "normal_z")
+
+
+def standardised(depth: Tensor, foreground: Tensor) -> Tensor:
+    """Depth with mean 0 and deviation 1 over each image's foreground; 0 elsewhere, and everywhere without a foreground.
+
+    ``depth`` [B,1,h,w] may be infinite outside ``foreground`` [B,1,h,w] bool.
+
+    >>> standardised(torch.tensor([[[[1.0, 3.0, 9.0]]]]), torch.tensor([[[[True, True, False]]]]))
+    tensor([[[[-1.,  1.,  0.]]]])
+    """
+    inside = torch.where(foreground, depth, torch.zeros_like(depth))
+    count = foreground.sum(dim=(2, 3), keepdim=True).clamp_min(1)
+    mean = inside.sum(dim=(2, 3), keepdim=True) / count
+    centred = torch.where(foreground, depth - mean, torch.zeros_like(depth))
+    deviation = (centred.square().sum(dim=(2, 3), keepdim=True) / count).sqrt()
+    return centred / deviation.clamp_min(1e-8)
+
+
+@register_estimator("heads")
+class HeadsEstimator(Estimator):
+    """Estimates depth and normals of head images by a small U-Net; frozen.
+
+    ``weights``: a file of ``priorzoo train-segmenter --target shape``; None takes the shipped one, whose held-out
+    errors per region stand in the card beside it. Raises CheckpointError when the file does not fit.
+
+    >>> depth, normals = HeadsEstimator().estimate(torch.zeros(1, 3, 64, 64))
+    >>> depth.shape, normals.shape
+    (torch.Size([1, 1, 64, 64]), torch.Size([1, 3, 64, 64]))
+    """
+
+    def __init__(self, weights: Path | None = None) -> None:
+        super().__init__()
+        self.network, self.resolution = load_network(weights or WEIGHTS, OUTPUTS)
+
+    def estimate(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Return depth [B,1,H,W] and unit normals [B,3,H,W]; ``image`` [B,3,H,W], nominal [-1,1], of any size.
+
+        Depth is along the ray, standardised over the foreground that the network itself finds (see ``foreground``),
+        larger is farther, 0 elsewhere. Normals are in the camera's frame (OpenCV axes: x right, y down, z away from the
+        camera), also outside the foreground, where they mean nothing.
+        """
+        maps = self._maps(image)
+        normals = functional.normalize(maps[:, 2:5], dim=1, eps=1e-6)
+        return standardised(maps[:, 1:2], maps[:, :1] > 0), normals
+
+    def foreground(self, image: Tensor) -> Tensor:
+        """Return the pixels [B,1,H,W] bool that the network takes for the head."""
+        return self._maps(image)[:, :1] > 0
+
+    def _maps(self, image: Tensor) -> Tensor:
+        maps = run_network(self.network, image, self.resolution)
+        if maps.shape[2:] != image.shape[2:]:
+            maps = functional.interpolate(
+                maps, size=image.shape[2:], mode="bilinear", antialias=True, align_corners=False
+            )
+        return maps.contiguous()
