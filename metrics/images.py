@@ -1,0 +1,176 @@
+"""Image quality: how far generated images are from real ones, by named feature extractors.
+
+Ours for heads is the encoder of the `unet` segmenter, and its columns are called FD(heads) and KD(heads): plain FID
+and KID are Inception's alone. Every model is rendered with the same sampling, latents, cameras and jitter; the
+sampling moves these numbers more than a prior does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..backbones.base import Backbone, Sampling
+from ..core.camera import Camera
+from ..core.errors import PriorzooError
+from ..core.streams import fixed_streams
+from ..segmenters.unet import UNetSegmenter
+from .distances import Distance, frechet_distance, kernel_distance
+from .fidelity import frechet_inception_distance, inception, kernel_inception_distance
+
+LEAST_DEVIATION = 1e-3  # a feature that hardly varies on real images is not blown up
+
+
+def to_bytes(image: Tensor) -> Tensor:
+    """Images [B,3,H,W] in [-1,1] as they are written to files: uint8, rounded and clamped.
+
+    >>> to_bytes(torch.tensor([-1.0, 0.0, 2.0])).tolist()
+    [0, 128, 255]
+    """
+    return ((image.float() + 1) * 127.5 + 0.5).clamp(0, 255).to(torch.uint8)
+
+
+def from_bytes(image: Tensor) -> Tensor:
+    """uint8 images as float in [-1,1]."""
+    return image.float() / 127.5 - 1
+
+
+class Extractor(ABC):
+    """A named map from images (uint8 [B,3,H,W]) to features [B,d]; ``hash`` changes whenever the features do."""
+
+    name: str
+    hash: str
+    frechet_column: str
+    kernel_column: str
+
+    @abstractmethod
+    def __call__(self, image: Tensor) -> Tensor:
+        """Features [B,d], float32, of uint8 images."""
+
+    def reference(self, image: Tensor, batch: int = 64) -> Tensor:
+        """Features [N,d] of all real images."""
+        return torch.cat([self(image[i : i + batch]) for i in range(0, len(image), batch)])
+
+    @abstractmethod
+    def distances(self, features: Tensor, reference: Tensor) -> tuple[Distance, Distance]:
+        """Frechet and kernel distance of generated [n,d] from real [m,d] features."""
+
+
+class HeadsFeatures(Extractor):
+    """Features of heads: every level of the `unet` segmenter's encoder, averaged over the image.
+
+    They are compared after division by their deviation over the real images, so that each counts alike; the
+    deviations are those of the reference set, whose hash stands in the protocol.
+
+    >>> HeadsFeatures()(torch.zeros(2, 3, 64, 64, dtype=torch.uint8)).shape
+    torch.Size([2, 192])
+    """
+
+    name = "heads-unet, pooled encoder levels"
+    frechet_column, kernel_column = "fd_heads", "kd_heads"
+
+    def __init__(self, weights: Path | None = None, *, device: torch.device | str = "cpu") -> None:
+        segmenter = UNetSegmenter(weights)
+        self.network, self.resolution = segmenter.network.to(device), segmenter.resolution
+        self.device = torch.device(device)
+        self.hash = module_hash(self.network)
+
+    @torch.no_grad()
+    def __call__(self, image: Tensor) -> Tensor:
+        x = from_bytes(image.to(self.device))
+        size = (self.resolution, self.resolution)
+        if tuple(x.shape[2:]) != size:
+            x = nn.functional.interpolate(x, size=size, mode="bilinear", antialias=True, align_corners=False)
+        x = self.network.stem(x.contiguous(memory_format=torch.channels_last))
+        pooled = []
+        for down in self.network.down:
+            x = down(x)
+            pooled.append(x.mean((2, 3)))
+        return torch.cat(pooled, dim=1)
+
+    def distances(self, features: Tensor, reference: Tensor) -> tuple[Distance, Distance]:
+        """FD(heads) and KD(heads), of features divided by their deviation over the real images."""
+        real = reference.double()
+        mean, deviation = real.mean(0), real.std(0).clamp_min(LEAST_DEVIATION)
+        x, y = (features.double() - mean) / deviation, (real - mean) / deviation
+        return frechet_distance(x, y), kernel_distance(x, y)
+
+
+class InceptionFeatures(Extractor):
+    """FID's and KID's own features, from torch-fidelity's weight file given by path; see ``fidelity.inception``."""
+
+    name = "inception-v3-compat, 2048"
+    frechet_column, kernel_column = "fid", "kid"
+
+    def __init__(self, weights: str | Path, *, device: torch.device | str = "cpu") -> None:
+        self._features = inception(weights, device=device)
+        self.hash = hashlib.sha256(Path(weights).read_bytes()).hexdigest()[:16]
+
+    def __call__(self, image: Tensor) -> Tensor:
+        return self._features(image)
+
+    def distances(self, features: Tensor, reference: Tensor) -> tuple[Distance, Distance]:
+        """FID and KID as torch-fidelity computes them, with each image's influence by our own derivative."""
+        fid, kid = frechet_distance(features, reference), kernel_distance(features, reference)
+        values = frechet_inception_distance(features, reference), kernel_inception_distance(features, reference)
+        return tuple(Distance(v, d.terms - d.value + v) for v, d in zip(values, (fid, kid), strict=True))  # type: ignore[return-value]
+
+
+def create_extractor(name: str, inception_weights: str | None, device: torch.device | str = "cpu") -> Extractor:
+    """Build the extractor that a recipe names: ``heads`` or ``inception`` (which needs its weight file)."""
+    if name == "heads":
+        return HeadsFeatures(device=device)
+    if name == "inception":
+        if inception_weights is None:
+            raise PriorzooError(
+                "evaluation.features: inception needs evaluation.inception_weights, the path of its weight file; "
+                "nothing is downloaded"
+            )
+        return InceptionFeatures(inception_weights, device=device)
+    raise PriorzooError(f"evaluation.features must be heads or inception, got {name!r}")
+
+
+def module_hash(module: nn.Module) -> str:
+    """First 16 hex digits of the SHA-256 over names, shapes and values of a module's tensors, on any device."""
+    digest = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items()):
+        digest.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def generated_images(
+    backbone: Backbone,
+    labels: Tensor,
+    *,
+    images: int,
+    batch: int,
+    seed: int,
+    conditioned: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> Iterator[Tensor]:
+    """Yield batches of generated images, uint8 [B,3,H,W], ``images`` in all.
+
+    Image i has its own latent, camera (one of ``labels`` [N,25]) and jitter, functions of (seed, i) alone: the same
+    for every model and every batch size. ``conditioned``: whether latents are mapped under the camera they are seen
+    from.
+    """
+    device = next(backbone.parameters()).device
+    for first in range(0, images, batch):
+        count = min(batch, images - first)
+        drawn = fixed_streams(seed, count, first=first).within("evaluation")
+        label = labels[drawn("cameras").integers(len(labels))].to(device)
+        with torch.no_grad():
+            latents = backbone.prepare(backbone.draw(count, drawn).to(device), label if conditioned else None)
+            streams = fixed_streams(seed, count, first=first, device=device).within("evaluation")
+            scene = backbone.render(
+                latents, Camera.from_label(label), frozenset({"image"}), streams=streams, sampling=Sampling("random")
+            )
+        yield to_bytes(scene.image).cpu()
+        if progress is not None:
+            progress(first + count)
