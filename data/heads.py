@@ -29,9 +29,8 @@ from ..shapes.head_parameters import COLOURS, SCALARS, HeadParameters, sample_he
 from ..shapes.head_render import BACKGROUNDS, HeadImages, render_heads
 from .truth import TRUTH_VERSION, encode_truth
 
-FIRST_HELD_OUT = (
-    1_000_000_000  # number of the first held-out head: the held-out heads of a seed do not depend on `images`
-)
+# Number of the first held-out head, beyond all training heads: the held-out heads do not depend on `images`.
+FIRST_HELD_OUT = 1_000_000_000
 CHUNK = 8  # images rendered together; fixed, so that the bytes do not depend on the number of workers
 WIDE_YAW = 1.0  # radians
 NARROW_YAW, PITCH = 0.3, 0.155  # standard deviations in radians, EG3D's pose law for faces

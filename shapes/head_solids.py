@@ -44,8 +44,8 @@ def capsule(
 def smooth_min(a: Tensor, b: Tensor, k: float) -> Tensor:
     """Union with a fillet of width k: min(a, b) - max(k - |a - b|, 0)^2 / (4 k).
 
-    >>> float(smooth_min(torch.tensor(0.0), torch.tensor(0.0), 0.4))
-    -0.10000000149011612
+    >>> smooth_min(torch.tensor(0.0, dtype=torch.float64), torch.tensor(0.0, dtype=torch.float64), 0.5)
+    tensor(-0.1250, dtype=torch.float64)
     """
     h = (k - (a - b).abs()).clamp_min(0)
     return torch.minimum(a, b) - h * h * (0.25 / k)
