@@ -323,4 +323,4 @@ def sphere_scene(
     angles = torch.full((count,), yaw, dtype=ball.generator.radius.dtype)
     latents = ball.prepare(ball.draw(count, streams), None)
     camera = Camera.looking_at_origin(angles, torch.zeros_like(angles))
-    return ball.render(latents, camera, frozenset(needs) & PROVIDES, streams=streams), ball
+    return ball.render(latents, camera, frozenset(needs) & PROVIDES, streams=streams, resolution=size), ball
