@@ -167,7 +167,7 @@ def iou_per_class(confusion: Tensor) -> dict[str, float]:
 def shape_errors(network: SmallUNet, pool: HeadPool, image: Tensor | None = None) -> dict[str, Any]:
     """Errors on held-out heads: IoU of the foreground and errors per region.
 
-    Of a region, over its true pixels that the network takes for foreground: the normals' mean angle in degrees and the
+    Of each region that occurs, over its true pixels that the network takes for foreground: the normals' mean angle in degrees and the
     mean absolute error of depth in standardised units.
     """
     maps = _maps(network, pool.image() if image is None else image)
@@ -181,6 +181,8 @@ def shape_errors(network: SmallUNet, pool: HeadPool, image: Tensor | None = None
     for region, names in (("foreground", CLASS_NAMES[1:]), *REGIONS.items()):
         ids = torch.tensor([CLASS_IDS[name] for name in names], dtype=torch.uint8)
         where = both & torch.isin(pool.labels[:, None], ids)
+        if not where.any():
+            continue
         out[region] = {
             "normal_degrees": round(float(angle[where].mean()), 2),
             "depth": round(float(error[where].mean()), 4),
