@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..backbones.base import Backbone, Latents, Sampling
@@ -45,6 +46,7 @@ Progress = Callable[[str, int, int], None]
 """Called with the part (images, inversion, shapes), how much of it is done, and how much there is."""
 SURFACE = frozenset({"depth", "opacity", "rays"})
 REAL_BATCH = 64
+KEPT = 4  # inverted heads that a result carries for pictures
 
 
 @dataclass
@@ -105,14 +107,15 @@ class Evaluator:
             with _timed(seconds, "images"):
                 terms, features = self._images(backbone, report)
             with _timed(seconds, "inversion"):
-                terms.update(self._against_truth(backbone, report))
+                measures, inverted = self._against_truth(backbone, report)
+                terms.update(measures)
             with _timed(seconds, "shapes"):
                 terms.update(self._shapes(backbone, report))
             protocol = self._protocol(backbone)
         finally:
             backbone.train(training)
         true = {key: value for key, value in self._true.items() if key in terms}
-        return Result(subject, protocol, terms, true, features, seconds)
+        return Result(subject, protocol, terms, true, features, seconds, inverted)
 
     # ------------------------------------------------------------------------------------------- the model
 
@@ -137,9 +140,12 @@ class Evaluator:
         }
         return terms, features.numpy().astype(np.float32)
 
-    def _against_truth(self, backbone: Backbone, report: Progress) -> dict[str, Array]:
+    def _against_truth(
+        self, backbone: Backbone, report: Progress
+    ) -> tuple[dict[str, Array], dict[str, NDArray[Any]]]:
+        """Measures of the inverted heads, and the first of these heads for pictures."""
         if self._inverted is None:
-            return {}
+            return {}, {}
         plan, truth = self.plan.inversion, self._inverted
         latents = invert(
             backbone,
@@ -151,13 +157,25 @@ class Evaluator:
             resolution=plan.resolution or backbone.neural_resolution,
             progress=lambda done: report("inversion", done, plan.steps),
         )
-        parts = []
+        parts, kept = [], []
         for first in range(0, len(truth), self.plan.batch):
             chosen = slice(first, first + self.plan.batch)
             scene = self._render(backbone, latents[chosen], truth.camera[chosen], first, SURFACE | {"image"})
+            kept.append({name: scene[name][: max(0, KEPT - first)] for name in ("image", "depth", "opacity")})
             difference = (scene.image - _sized(truth.image[chosen], scene.image)).square().flatten(1).mean(1).sqrt() / 2
             parts.append({**against_truth(scene, truth[chosen]), "truth_image": difference})
-        return _joined(parts)
+        return _joined(parts), {**_kept(kept), **self._kept_truth()}
+
+    def _kept_truth(self) -> dict[str, NDArray[Any]]:
+        """The true side of ``Result.inverted``."""
+        assert self._inverted is not None
+        truth = self._inverted[:KEPT]
+        return {
+            "true_image": truth.image.cpu().numpy(),
+            "true_depth": truth.depth.cpu().numpy(),
+            "labels": truth.labels.to(torch.uint8).cpu().numpy(),
+            "camera": truth.camera.label().cpu().numpy(),
+        }
 
     def _shapes(self, backbone: Backbone, report: Progress) -> dict[str, Array]:
         if self.segmenter is None:
@@ -371,6 +389,10 @@ def quick_metrics(
 
 def _joined(parts: list[dict[str, Tensor]]) -> dict[str, Array]:
     return {key: torch.cat([part[key] for part in parts]).double().cpu().numpy() for key in parts[0]}
+
+
+def _kept(parts: list[dict[str, Tensor]]) -> dict[str, NDArray[Any]]:
+    return {key: torch.cat([part[key] for part in parts]).float().cpu().numpy() for key in parts[0]}
 
 
 def _sized(image: Tensor, like: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..core.errors import PriorzooError, did_you_mean
 from ..core.files import write_atomically, write_text_atomically
@@ -18,6 +19,7 @@ from .statistics import Array, Interval, distance_terms, mean_interval, paired_i
 
 KIND = "priorzoo evaluation"
 VERSION = 1
+_INVERTED = "inverted_"
 
 
 @dataclass
@@ -27,7 +29,9 @@ class Result:
     ``subject``: what was measured, for people. ``protocol``: everything that decides the numbers except the model.
     ``terms``: per column one term per latent or head (their mean is the column's value; NaN where there was nothing
     to measure). ``true``: terms of true heads under the same functions, per column that has them. ``features``: of
-    every generated image [N,d]. ``seconds``: time by part.
+    every generated image [N,d]. ``seconds``: time by part. ``inverted``: the first inverted heads, for pictures:
+    ``image depth opacity`` of the model, ``true_image true_depth`` [n,...] as in a Scene, ``labels`` [n,h,w] and
+    ``camera`` [n,25].
 
     >>> result = Result("a", {"seed": 0}, {"sr_skin": np.array([1.0, 3.0])}, {"sr_skin": np.array([5.0, 5.0])})
     >>> result.value("sr_skin").value, result.true_value("sr_skin").value, result.distance("sr_skin").value
@@ -40,6 +44,7 @@ class Result:
     true: dict[str, Array] = field(default_factory=dict)
     features: Array | None = None
     seconds: dict[str, float] = field(default_factory=dict)
+    inverted: dict[str, NDArray[Any]] = field(default_factory=dict)
 
     def columns(self) -> list[str]:
         """Keys of the measured columns, in the order of tables."""
@@ -52,6 +57,11 @@ class Result:
     def true_value(self, column: str) -> Interval | None:
         """The value of true heads, or None where it is not known."""
         return mean_interval(self.true[column]) if column in self.true else None
+
+    def has_true_value(self, column: str) -> bool:
+        """Whether true heads have a finite value in this column."""
+        true = self.true_value(column)
+        return true is not None and math.isfinite(true.value)
 
     def distance(self, column: str) -> Interval:
         """|value - true value| with its interval over latents, the true value taken as exact."""
@@ -110,11 +120,14 @@ class Result:
         return cls(plain["subject"], dict(plain["protocol"]), terms, true, seconds=dict(plain["seconds"]))
 
     def save(self, path: str | Path) -> None:
-        """Write ``path`` (.json) and the features beside it (.npz), each whole or not at all; the .json comes last."""
+        """Write ``path`` (.json) and the arrays beside it (.npz), each whole or not at all; the .json comes last."""
         target = Path(path)
+        arrays = {_INVERTED + name: array for name, array in self.inverted.items()}
         if self.features is not None:
+            arrays["features"] = self.features
+        if arrays:
             with write_atomically(target.with_suffix(".npz")) as beside:
-                np.savez_compressed(beside, features=self.features)
+                np.savez_compressed(beside, **arrays)  # type: ignore[arg-type]
         write_text_atomically(target, json.dumps(self.to_json(), indent=1, allow_nan=False) + "\n")
 
     @classmethod
@@ -131,10 +144,12 @@ class Result:
             result = cls.from_json(plain, source=str(target))
         except (KeyError, TypeError, AttributeError) as error:
             raise PriorzooError(f"{target}: a damaged result ({type(error).__name__}: {error})") from error
-        features = target.with_suffix(".npz")
-        if features.exists():
-            with np.load(features) as arrays:
-                result.features = arrays["features"]
+        beside = target.with_suffix(".npz")
+        if beside.exists():
+            with np.load(beside) as arrays:
+                result.features = arrays["features"] if "features" in arrays.files else None
+                names = [name for name in arrays.files if name.startswith(_INVERTED)]
+                result.inverted = {name.removeprefix(_INVERTED): arrays[name] for name in names}
         return result
 
 
@@ -158,7 +173,7 @@ def paired_difference(a: Result, b: Result, column: str, *, distance: bool = Fal
 def judged_difference(a: Result, b: Result, column: str) -> Interval:
     """``paired_difference`` signed so that negative is better: of distances for columns that aim at the true value."""
     goal = COLUMNS[column].goal
-    difference = paired_difference(a, b, column, distance=goal == TRUE and column in a.true)
+    difference = paired_difference(a, b, column, distance=goal == TRUE and a.has_true_value(column))
     if goal == "higher":
         return Interval(-difference.value, -difference.high, -difference.low, difference.count)
     return difference
