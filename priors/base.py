@@ -44,6 +44,10 @@ class Prior(nn.Module):
         """Return the Scene buffers that the prior reads with these options."""
         raise NotImplementedError(f"{cls.__name__} must say what it needs")
 
+    @classmethod
+    def check_options(cls, **options: Any) -> None:
+        """Raise PriorzooError, naming the option, for values that cannot work; recipes ask before anything is built."""
+
     def forward(self, scene: Scene, stream: Stream) -> PriorResult:
         """Return the loss of each sample of the scene; ``stream`` is this entry's own randomness."""
         raise NotImplementedError(f"{type(self).__name__} must define forward")

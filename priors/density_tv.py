@@ -67,6 +67,11 @@ class DensityTV(Prior):
         self.points, self.distance, self.as_published = points, distance, as_published
 
     @classmethod
+    def check_options(cls, **options: Any) -> None:
+        """Raise PriorzooError for values that cannot work; without parameters, building one is the check."""
+        cls(**options)
+
+    @classmethod
     def needs(cls, **options: Any) -> frozenset[str]:
         """The field."""
         return frozenset({"field"})

@@ -204,6 +204,11 @@ class SR(Prior):
         check_flag(name, "second_order", self.second_order)
 
     @classmethod
+    def check_options(cls, **options: Any) -> None:
+        """Raise PriorzooError for values that cannot work; without parameters, building one is the check."""
+        cls(**options)
+
+    @classmethod
     def needs(cls, **options: Any) -> frozenset[str]:
         """Depth, and opacity unless ``min_opacity`` is 0."""
         return frozenset({"depth"} if options.get("min_opacity", 0.8) == 0 else {"depth", "opacity"})

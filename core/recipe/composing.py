@@ -123,21 +123,10 @@ def _override(text: str, origin: Origin) -> Node:
         raise InvalidRecipe([Problem(origin, "extends", "extends cannot be overridden", repr(value), "a recipe file that extends both")])
     if not value.strip():
         raise InvalidRecipe([Problem(origin, key, "no value after '='", "nothing", "a value; null removes the key")])
-    # Every line of an override is the override itself, hence the pretended line.
-    read = read_text(value, replace(origin, line=1))
-    node = _relocate(read, origin)
+    node = read_text(value, origin, lines=False)
     for part in reversed(keys):
         node = Node({part: node}, origin, origin)
     return node
-
-
-def _relocate(node: Node, origin: Origin) -> Node:
-    value = node.value
-    if isinstance(value, dict):
-        value = {key: _relocate(child, origin) for key, child in value.items()}
-    elif isinstance(value, list):
-        value = [_relocate(child, origin) for child in value]
-    return Node(value, origin, origin)
 
 
 def choose_variant(tree: Node, name: str, asked: Origin) -> Node:

@@ -50,6 +50,14 @@ def load_variant(recipe: Recipe, name: str) -> Recipe:
     return _resolve(recipe._base, recipe._overrides, name, recipe.source.partition("@")[0], recipe._check_files)
 
 
+def load_changed(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
+    """Return a loaded recipe with more overrides, checked anew; raises RecipeError as ``load_recipe``."""
+    assert recipe._base is not None
+    source, _, variant = recipe.source.partition("@")
+    more = (*recipe._overrides, *override_trees(overrides))
+    return _resolve(recipe._base, more, variant or None, source, recipe._check_files)
+
+
 def recipe_from_plain(mapping: Mapping[str, Any], where: str) -> Recipe:
     """Return the recipe of plain values; files that it names need not exist."""
     tree = tree_from_plain(mapping, Origin(where, 0, Path(where).absolute().parent))

@@ -6,6 +6,7 @@ then has one place.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
@@ -33,15 +34,16 @@ def read_file(path: Path, shown: str) -> Node:
     return node
 
 
-def read_text(text: str, origin: Origin) -> Node:
-    """Read one YAML document; with ``origin.line`` 0 lines count from 1, otherwise every line is that of ``origin``."""
-    builder = _Builder(origin)
+def read_text(text: str, origin: Origin, *, lines: bool = True) -> Node:
+    """Read one YAML document; ``lines=False`` gives every value the same place (an override has no lines)."""
+    builder = _Builder(origin, lines)
     try:
         builder.events = list(yaml.parse(text, Loader=yaml.SafeLoader))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = builder.origin_at(mark.line if mark else 0)
-        context = f" ({error.context})" if error.context else ""
+        begin = f" that begins in line {error.context_mark.line + 1}" if error.context_mark and lines else ""
+        context = f" ({error.context}{begin})" if error.context else ""
         raise InvalidRecipe([Problem(place, "", f"not YAML: {error.problem}{context}")]) from error
     except yaml.reader.ReaderError as error:
         line = text[: error.position].count("\n")
@@ -62,14 +64,14 @@ def describe(node: Node) -> str:
 class _Builder:
     """Walks PyYAML's events; written by hand because its composer drops duplicate keys' lines and follows aliases."""
 
-    def __init__(self, origin: Origin) -> None:
-        self.base = origin
+    def __init__(self, origin: Origin, lines: bool) -> None:
+        self.base, self.lines = origin, lines
         self.events: list[yaml.Event] = []
         self.position = 0
         self.problems: list[Problem] = []
 
     def origin_at(self, line: int) -> Origin:
-        return self.base if self.base.line else Origin(self.base.file, line + 1, self.base.folder, self.base.through)
+        return replace(self.base, line=line + 1) if self.lines else self.base
 
     def next(self) -> yaml.Event:
         event = self.events[self.position]

@@ -1,0 +1,90 @@
+"""Every mistake in a recipe is refused with its place, key, what was got, what is allowed, and the nearest name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from broken_recipes import BASE, BROKEN, IN_OVERRIDES, IN_PARENTS, IN_VARIANTS, SKIN, Broken
+
+from priorzoo.cli.main import main
+from priorzoo.core.errors import PriorzooError, RecipeError
+from priorzoo.core.recipe import load_recipe
+from priorzoo.core.recipe.problems import InvalidRecipe
+
+
+def write(folder: Path, case: Broken) -> str:
+    for name, text in {**case.files, "recipe.yaml": case.text}.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+    return "recipe.yaml"
+
+
+def test_the_recipe_that_the_cases_break_is_whole(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "recipe.yaml").write_text(BASE + SKIN)
+    assert load_recipe("recipe.yaml").priors["skin"].options["region"] == "skin"
+
+
+def test_there_are_enough_cases():
+    assert len(BROKEN) >= 40
+    assert len(IN_OVERRIDES) + len(IN_VARIANTS) + len(IN_PARENTS) >= 10
+
+
+@pytest.mark.parametrize("case", BROKEN.values(), ids=BROKEN)
+def test_is_refused_with_everything_needed_to_mend_it(case, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(write(tmp_path, case), case.overrides, case.variant)
+    assert isinstance(caught.value, InvalidRecipe)
+    assert len(caught.value.problems) == 1, str(caught.value)
+    (problem,) = caught.value.problems
+    assert str(problem.origin) == case.where
+    assert problem.key == case.key
+    assert case.got in problem.got and bool(case.got) == bool(problem.got)
+    assert case.allowed in problem.allowed
+    assert problem.nearest == case.near
+    assert case.says in problem.text
+
+
+@pytest.mark.parametrize("case", BROKEN.values(), ids=BROKEN)
+def test_the_command_line_says_it_and_exits_with_2(case, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    arguments = ["show", write(tmp_path, case), *case.overrides, *(["--variant", case.variant] if case.variant else [])]
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and "Traceback" not in err
+    for part in (case.where, case.key, case.got, case.allowed, case.says):
+        assert part in err
+    assert (f"did you mean {case.near!r}?" in err) or case.near is None
+
+
+def test_all_mistakes_are_reported_together(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "recipe.yaml").write_text(BASE.replace("1000", "many") + "sede: 1\npriors:\n  skin: {name: srr}\n")
+    with pytest.raises(InvalidRecipe) as caught:
+        load_recipe("recipe.yaml", ["training.batch=x"])
+    places = [str(p.origin) for p in caught.value.problems]
+    assert places == ["recipe.yaml:5", "recipe.yaml:7", "recipe.yaml:4", "override 1: training.batch=x"]
+    assert str(caught.value).startswith("4 errors in the recipe\n")
+
+
+def test_missing_files_and_folders_are_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder.yaml").mkdir()
+    (tmp_path / "latin.yaml").write_bytes("name: café\n".encode("latin-1"))
+    for source, text in {"none.yaml": "no such recipe file", "folder.yaml": "is a folder", "latin.yaml": "not UTF-8 text"}.items():
+        with pytest.raises(RecipeError, match=text):
+            load_recipe(source)
+
+
+def test_a_recipe_nested_without_end_is_refused(tmp_path):
+    path = tmp_path / "deep.yaml"
+    path.write_text("seed: " + "[" * 500 + "]" * 500)
+    with pytest.raises(RecipeError, match="nested deeper than"):
+        load_recipe(path)
+
+
+def test_debug_shows_where_an_error_was_raised():
+    with pytest.raises(PriorzooError, match="no shipped recipe of that name"):
+        main(["show", "heads/none", "--debug"])
