@@ -47,7 +47,9 @@ class Latents:
 
 @dataclass
 class Sampling:
-    """How rays are sampled: ``mode`` 'random' (training) or 'deterministic' (evaluation); counts None = the backbone's own."""
+    """How rays are sampled: ``mode`` 'random' (training) or 'deterministic' (evaluation); counts None = the backbone's
+    own.
+    """
 
     mode: str = "random"
     coarse: int | None = None
@@ -105,7 +107,8 @@ class Backbone(nn.Module):
     ) -> Scene:
         """Render prepared latents: a Scene with the rendered buffers of ``needs`` and what costs nothing beside them.
 
-        Random numbers come from ``streams`` (consumers ``jitter``, ``importance``, ``noise``). ``resolution`` is that of the volume rendering.
+        Random numbers come from ``streams`` (consumers ``jitter``, ``importance``, ``noise``). ``resolution`` is that
+        of the volume rendering.
         """
         raise NotImplementedError
 
@@ -116,7 +119,8 @@ class Backbone(nn.Module):
     def critic_input(self, source: Scene | Tensor, resolution: int | None = None) -> dict[str, Tensor]:
         """Return what the discriminator sees of a rendered scene, or of real images [B,3,H,W] in [-1,1].
 
-        ``resolution`` is the neural resolution that real images are reduced to where the critic compares raw images too.
+        ``resolution`` is the neural resolution that real images are reduced to where the critic compares raw images
+        too.
         """
         raise NotImplementedError
 

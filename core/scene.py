@@ -1,7 +1,7 @@
 """Scene: one rendered batch, the buffers that priors, segmenters, metrics and pictures read.
 
-A buffer is there, or can be derived from those that are, or asking for it raises MissingBufferError. Derived buffers are made
-once and kept. Every buffer is float32 whatever the precision of the networks (float64 in, float64 out).
+A buffer is there, or can be derived from those that are, or asking for it raises MissingBufferError. Derived buffers
+are made once and kept. Every buffer is float32 whatever the precision of the networks (float64 in, float64 out).
 """
 
 from __future__ import annotations
@@ -67,7 +67,9 @@ class Samples:
 
 @dataclass
 class FieldSample:
-    """The field at points: ``raw`` network output [B,N], its activation ``value`` [B,N] (density, occupancy or sdf), ``colour`` [B,N,C]."""
+    """The field at points: ``raw`` network output [B,N], its activation ``value`` [B,N] (density, occupancy or sdf),
+    ``colour`` [B,N,C].
+    """
 
     raw: Tensor
     value: Tensor
@@ -125,7 +127,8 @@ class Segmentation:
 class Scene:
     """The buffers of one rendered batch, by name: ``scene.depth``, ``scene["depth"]``, ``scene.other_view.depth``.
 
-    ``makers`` are functions of the scene for buffers that are made when first asked for (a segmenter's, the second view).
+    ``makers`` are functions of the scene for buffers that are made when first asked for (a segmenter's, the second
+    view).
 
     >>> scene = Scene(None, depth=torch.ones(1, 1, 2, 2))
     >>> scene.depth.sum().item()
@@ -182,8 +185,8 @@ class Scene:
 def rendered_needs(needs: Iterable[str], *, made: dict[str, Iterable[str]] | None = None) -> frozenset[str]:
     """Return the rendered buffers behind ``needs``: derived ones are replaced by what they are made from.
 
-    ``made`` overrides what a derived buffer is made from (a segmenter may read ``image_raw``). Second-view needs are left out:
-    see ``second_view_needs``.
+    ``made`` overrides what a derived buffer is made from (a segmenter may read ``image_raw``). Second-view needs are
+    left out: see ``second_view_needs``.
 
     >>> sorted(rendered_needs({"points", "opacity", "other_view.depth"}))
     ['depth', 'opacity', 'rays']

@@ -1,7 +1,7 @@
 """Random streams: every consumer of random numbers has its own, derived and never stored.
 
-A stream is a function of (seed, step, sample's index in the global batch, consumer's name). Hence adding a prior changes
-no other draw, a control is paired with its variant, the split over micro-batches and processes does not matter,
+A stream is a function of (seed, step, sample's index in the global batch, consumer's name). Hence adding a prior
+changes no other draw, a control is paired with its variant, the split over micro-batches and processes does not matter,
 and resuming needs only the step.
 """
 

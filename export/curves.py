@@ -86,8 +86,9 @@ class Profile:
 def depth_profile_png(profiles: Sequence[Profile], eyes: NDArray[np.bool_], *, pitch: float) -> bytes:
     """Plot depths along one row of pixels, nearer to the camera higher up, with the eye's columns shaded.
 
-    Each line is shifted, not scaled, to the mean of the first (the true head) over the columns where both have a surface: the
-    plot compares forms. ``eyes`` [n]: columns that show an eye. ``pitch``: width of a pixel at the head in world units.
+    Each line is shifted, not scaled, to the mean of the first (the true head) over the columns where both have a
+    surface: the plot compares forms. ``eyes`` [n]: columns that show an eye. ``pitch``: width of a pixel at the head in
+    world units.
     """
     figure, (panel,) = _figure(1, 1, (6.4, 3.3))
     x = (np.arange(len(eyes)) - (len(eyes) - 1) / 2) * pitch

@@ -25,7 +25,9 @@ Heat = Callable[[Scene], Tensor]
 
 @dataclass(frozen=True)
 class Portrait:
-    """One head: frontal ``image`` and ``normals``, shaded ``surfaces`` from VIEWS, and ``heat`` [1,h,w] of the frontal view."""
+    """One head: frontal ``image`` and ``normals``, shaded ``surfaces`` from VIEWS, and ``heat`` [1,h,w] of the frontal
+    view.
+    """
 
     image: Picture
     normals: Picture
@@ -46,8 +48,9 @@ def portraits(
 ) -> list[Portrait]:
     """Render the first ``count`` heads of ``seed``: the same latents for every backbone of one latent law.
 
-    Rendered without random numbers, with ``samples`` coarse and as many fine samples a ray (None: the backbone's own counts), at
-    ``resolution`` (None: the backbone's own). ``conditioned`` gives the mapping the frontal camera; otherwise it gets none.
+    Rendered without random numbers, with ``samples`` coarse and as many fine samples a ray (None: the backbone's own
+    counts), at ``resolution`` (None: the backbone's own). ``conditioned`` gives the mapping the frontal camera;
+    otherwise it gets none.
     """
     out: list[Portrait] = []
     for first in range(0, count, _AT_ONCE):

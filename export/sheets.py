@@ -1,7 +1,7 @@
 """Pictures of a rendered scene: image, normals, shaded surface and heatmap as 8-bit arrays, and sheets of them.
 
-A picture is a numpy array [H,W,3], uint8. Every function here is deterministic and reads tensors only, so that truth, samples and
-reconstructions are drawn by the same code.
+A picture is a numpy array [H,W,3], uint8. Every function here is deterministic and reads tensors only, so that truth,
+samples and reconstructions are drawn by the same code.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ def normal_pictures(
 ) -> list[Picture]:
     """Colour unit world normals [B,3,h,w] as a normal map: red is right, green is up, blue is towards the viewer.
 
-    ``frame`` 'camera' takes these directions from each view (a surface that faces the camera is light blue in every view);
-    'world' takes them from the head (x, y, z), so that a point of the surface keeps its colour when the camera moves.
-    ``opacity`` [B,1,h,w] in [0,1] fades the surface into the backdrop.
+    ``frame`` 'camera' takes these directions from each view (a surface that faces the camera is light blue in every
+    view); 'world' takes them from the head (x, y, z), so that a point of the surface keeps its colour when the camera
+    moves. ``opacity`` [B,1,h,w] in [0,1] fades the surface into the backdrop.
 
     >>> front = Camera.looking_at_origin(torch.zeros(1), torch.zeros(1))
     >>> towards = torch.tensor([0.0, 0.0, 1.0]).view(1, 3, 1, 1)
@@ -80,8 +80,8 @@ def heat_pictures(
 ) -> list[Picture]:
     """Colour non-negative maps [B,1,h,w] by a matplotlib colour map from 0 to ``ceiling``; above it the last colour.
 
-    The square root of the value is coloured: small values stay visible. Pixels where the map is exactly 0 were not looked
-    at: they show ``under`` (pictures of the same size) dimmed, or the backdrop.
+    The square root of the value is coloured: small values stay visible. Pixels where the map is exactly 0 were not
+    looked at: they show ``under`` (pictures of the same size) dimmed, or the backdrop.
     """
     import matplotlib
 

@@ -40,9 +40,9 @@ def march_intervals(
 ) -> Intervals:
     """Weights of the intervals between sorted samples.
 
-    density_i = softplus((raw_i + raw_{i+1}) / 2 - 1): averaged before the activation; alpha_i = 1 - exp(-density_i delta_i);
-    w_i = alpha_i prod_{j<i} (1 - alpha_j). The published code adds 1e-10 to each factor of the product; computed as the
-    exponential of a sum, the product needs no such guard, and the two agree to about 1e-9.
+    density_i = softplus((raw_i + raw_{i+1}) / 2 - 1): averaged before the activation; alpha_i = 1 - exp(-density_i
+    delta_i); w_i = alpha_i prod_{j<i} (1 - alpha_j). The published code adds 1e-10 to each factor of the product;
+    computed as the exponential of a sum, the product needs no such guard, and the two agree to about 1e-9.
 
     Args: raw [B,R,N] before activation (or densities >= 0 with ``activated``); distances [B,R,N], sorted, world units;
     last_edge: where a further interval behind the last sample ends, so that what is left is the background's.
@@ -57,7 +57,9 @@ def march_intervals(
     middles = 0.5 * (distances[..., 1:] + distances[..., :-1])
     edges = distances
     if last_edge is not None:
-        end = torch.maximum(distances[..., -1:], torch.as_tensor(last_edge).to(distances).expand_as(distances[..., -1:]))
+        end = torch.maximum(
+            distances[..., -1:], torch.as_tensor(last_edge).to(distances).expand_as(distances[..., -1:])
+        )
         edges = torch.cat([distances, end], dim=-1)
         middle_raw = torch.cat([middle_raw, raw[..., -1:]], dim=-1)
         middles = torch.cat([middles, 0.5 * (distances[..., -1:] + end)], dim=-1)
@@ -86,20 +88,27 @@ def sample_weights(march: Intervals) -> Tensor:
     weights = march.weights
     if march.extended:  # the last interval has the last sample's colour alone
         inner = 0.5 * weights[..., :-1]
-        return F.pad(inner, (0, 1)) + torch.cat([torch.zeros_like(inner[..., :1]), inner[..., :-1],
-                                                 inner[..., -1:] + weights[..., -1:]], dim=-1)
+        return F.pad(inner, (0, 1)) + torch.cat(
+            [torch.zeros_like(inner[..., :1]), inner[..., :-1], inner[..., -1:] + weights[..., -1:]], dim=-1
+        )
     half = 0.5 * weights
     return F.pad(half, (0, 1)) + F.pad(half, (1, 0))
 
 
 def composite_intervals(
-    colours: Tensor, raw: Tensor, distances: Tensor, *, activated: bool = False, white_back: bool = False,
-    last_edge: float | Tensor | None = None, background: Tensor | None = None,
+    colours: Tensor,
+    raw: Tensor,
+    distances: Tensor,
+    *,
+    activated: bool = False,
+    white_back: bool = False,
+    last_edge: float | Tensor | None = None,
+    background: Tensor | None = None,
 ) -> tuple[Tensor, Intervals]:
     """Features [B,C,R] of rays and the march behind them.
 
-    features = sum_i w_i (c_i + c_{i+1}) / 2, plus (1 - sum w) for ``white_back``, plus T * ``background`` [B,C,R] with the
-    transmittance T behind the last interval.
+    features = sum_i w_i (c_i + c_{i+1}) / 2, plus (1 - sum w) for ``white_back``, plus T * ``background`` [B,C,R] with
+    the transmittance T behind the last interval.
 
     Args: colours [B,C,R,N]; raw, distances [B,R,N]; the rest as in `march_intervals`.
 

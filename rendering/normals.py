@@ -49,11 +49,12 @@ def normals_from_depth(depth: Tensor, origins: Tensor, directions: Tensor) -> Te
 
 
 def normals_from_field(field: Field, points: Tensor, method: str = "autograd", *, step: float = 1e-3) -> Tensor:
-    """Outward unit normals [B,N,3] of a field at world ``points`` [B,N,3]: minus its normalised gradient (plus, for an sdf).
+    """Outward unit normals [B,N,3] of a field at world ``points`` [B,N,3]: minus its normalised gradient (plus, for an
+    sdf).
 
     The gradient is that of the raw output, which has the direction of the density's and does not saturate.
-    ``autograd`` differentiates the field, and is differentiable again; ``finite_differences`` takes central differences of ``step``
-    world units.
+    ``autograd`` differentiates the field, and is differentiable again; ``finite_differences`` takes central differences
+    of ``step`` world units.
 
     >>> class Ball:
     ...     kind, extent = "sdf", 1.0

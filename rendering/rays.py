@@ -51,7 +51,8 @@ def _image_points(height: int, width: int, pixels: str, like: Tensor) -> tuple[T
 
 
 def ray_box_bounds(origins: Tensor, directions: Tensor, side: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Where rays [B,R,3] enter and leave the cube of ``side`` about the origin: near, far [B,R] and hit [B,R] (slab method).
+    """Where rays [B,R,3] enter and leave the cube of ``side`` about the origin: near, far [B,R] and hit [B,R] (slab
+    method).
 
     Near and far of rays that miss are meaningless; see `automatic_bounds`.
 

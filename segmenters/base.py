@@ -41,7 +41,8 @@ class Estimator(nn.Module):
     registry_name: ClassVar[str] = ""
 
     def estimate(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Return depth [B,1,h,w] (standardised over the foreground: mean 0, deviation 1, larger is farther) and unit normals
-        [B,3,h,w] in the **camera's** frame (OpenCV axes, towards the camera: z < 0), detached; ``image`` [B,3,H,W] nominal [-1,1].
+        """Return depth [B,1,h,w] (standardised over the foreground: mean 0, deviation 1, larger is farther) and unit
+        normals [B,3,h,w] in the **camera's** frame (OpenCV axes, towards the camera: z < 0), detached; ``image``
+        [B,3,H,W] nominal [-1,1].
         """
         raise NotImplementedError

@@ -125,7 +125,7 @@ def load_network(path: str | Path, outputs: tuple[str, ...]) -> tuple[SmallUNet,
     try:
         with safe_open(str(path), framework="pt") as file:
             header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a mapping
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
         widths = tuple(int(width) for width in header["widths"].split(","))
         resolution, made = int(header["resolution"]), tuple(header["outputs"].split(","))
     except (OSError, SafetensorError) as error:

@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
-
 from priorzoo.backbones.base import Latents, Sampling
 from priorzoo.backbones.eg3d import EG3D
 from priorzoo.backbones.eg3d.cameras import published_look_at
@@ -20,14 +18,23 @@ from priorzoo.backbones.eg3d.renderer import query_planes, render_rays
 from priorzoo.core.camera import Camera
 from priorzoo.core.streams import fixed_streams
 from priorzoo.rendering.rays import rays_from_camera
+from torch import Tensor
 
 GOLDEN = Path(__file__).parent / "golden"
 COMMON: dict[str, Any] = dict(
-    noise="const", depth="as_published", discriminator_channel_base=2048, discriminator_channel_max=16, channel_base=2048
+    noise="const",
+    depth="as_published",
+    discriminator_channel_base=2048,
+    discriminator_channel_max=16,
+    channel_base=2048,
 )
 MODELS: dict[str, dict[str, Any]] = {
-    "eg3d": dict(z_dim=64, channel_max=16, samples_coarse=8, samples_fine=8, superresolution="2x", image_resolution=128),
-    "eg3d_8xdc": dict(z_dim=32, channel_max=24, samples_coarse=12, samples_fine=7, superresolution="8xdc", image_resolution=512),
+    "eg3d": dict(
+        z_dim=64, channel_max=16, samples_coarse=8, samples_fine=8, superresolution="2x", image_resolution=128
+    ),
+    "eg3d_8xdc": dict(
+        z_dim=32, channel_max=24, samples_coarse=12, samples_fine=7, superresolution="8xdc", image_resolution=512
+    ),
 }
 IMAGE_STRIDE = {"eg3d": 4, "eg3d_8xdc": 16}
 PLANE_STRIDE = {"eg3d": 16, "eg3d_8xdc": 32}
@@ -62,7 +69,11 @@ class Case:
         with np.load(GOLDEN / name / "weights.npz") as stored:
             weights = {key: torch.from_numpy(stored[key].astype(np.float32)) for key in stored}
         for prefix, part in (("G.", self.backbone.generator), ("D.", self.backbone.discriminator)):
-            state = {key[2:]: value for key, value in weights.items() if key.startswith(prefix) and "dataset_label_std" not in key}
+            state = {
+                key[2:]: value
+                for key, value in weights.items()
+                if key.startswith(prefix) and "dataset_label_std" not in key
+            }
             missing, unexpected = part.load_state_dict(state, strict=False)
             assert not unexpected and all(key.endswith("resample_filter") for key in missing)
         with np.load(GOLDEN / name / "io.npz") as stored:
@@ -75,7 +86,9 @@ class Case:
     def prepare(self, **options: Any) -> Latents:
         return self.backbone.prepare(Latents({"z": self.io["z"]}), self.io["c_cond"], **options)
 
-    def render(self, variant: str = "det", *, take: slice = slice(None), needs: frozenset[str] = IMAGES, **options: Any) -> Any:
+    def render(
+        self, variant: str = "det", *, take: slice = slice(None), needs: frozenset[str] = IMAGES, **options: Any
+    ) -> Any:
         """Render with options changed for this call; the planes are shared between calls unless the noise changes."""
         before = self.backbone.options
         try:
@@ -270,7 +283,12 @@ def test_generator_loss_and_gradients(case: Case) -> None:
     ws = case.latents["ws"].clone().requires_grad_()
     streams = fixed_streams(0, 2)
     scene = backbone.render(
-        Latents({"ws": ws}), case.camera, frozenset({"image", "image_raw"}), streams=streams, resolution=16, sampling=DETERMINISTIC
+        Latents({"ws": ws}),
+        case.camera,
+        frozenset({"image", "image_raw"}),
+        streams=streams,
+        resolution=16,
+        sampling=DETERMINISTIC,
     )
     logits = backbone.criticise(backbone.critic_input(scene), io["c"])
     close(logits[:, None], io["d_logits_gen"])

@@ -157,7 +157,7 @@ def test_eyeballs_are_convex(frontal: HeadImages) -> None:
         eye = classes(frontal, side)
         inner = eroded(eye) > 0
         depth = frontal.depth[:, 0].nan_to_num(posinf=0.0)
-        mean = lambda mask, depth=depth: (depth * mask).sum((1, 2)) / mask.sum((1, 2))  # noqa: E731
+        mean = lambda mask, depth=depth: (depth * mask).sum((1, 2)) / mask.sum((1, 2))
         assert (mean(inner) < mean(eye & ~inner) - 0.003).all()
 
 

@@ -23,10 +23,22 @@ from .layers import Noise
 from .options import EG3DOptions
 from .renderer import Rendering, RenderingOptions, query_planes, render_rays
 
-PROVIDES = frozenset({
-    "image", "image_raw", "depth", "opacity", "background_transmittance", "weights", "alpha", "distances", "edges", "samples",
-    "rays", "field",
-})
+PROVIDES = frozenset(
+    {
+        "image",
+        "image_raw",
+        "depth",
+        "opacity",
+        "background_transmittance",
+        "weights",
+        "alpha",
+        "distances",
+        "edges",
+        "samples",
+        "rays",
+        "field",
+    }
+)
 IMAGES = frozenset({"image", "image_raw"})
 MODES = ("random", "deterministic")
 
@@ -44,7 +56,10 @@ class TriPlaneField:
         """Query world points [B,N,3]; twice differentiable where the points carry gradient."""
         with torch.autocast(self.planes.device.type, enabled=False):
             raw, colours = query_planes(
-                self.planes, self._generator.decoder, points.to(self.planes.dtype), self._options,
+                self.planes,
+                self._generator.decoder,
+                points.to(self.planes.dtype),
+                self._options,
                 twice_differentiable=points.requires_grad,
             )
         assert colours is not None
@@ -55,8 +70,8 @@ class TriPlaneField:
 class EG3D(Backbone):
     """EG3D (Chan et al. 2022): tri-planes by StyleGAN2, volume rendering, super-resolution, dual discriminator.
 
-    Options: see `EG3DOptions`. Parts: ``generator`` and ``discriminator`` carry the tensor names of the published files.
-    Prepared latents hold ``ws`` [B,num_ws,w_dim], and ``planes`` once `with_planes` was asked for.
+    Options: see `EG3DOptions`. Parts: ``generator`` and ``discriminator`` carry the tensor names of the published
+    files. Prepared latents hold ``ws`` [B,num_ws,w_dim], and ``planes`` once `with_planes` was asked for.
 
     >>> backbone = EG3D(z_dim=4, w_dim=8, plane_resolution=8, plane_channels=2, channel_base=64, channel_max=8, decoder_hidden=4,
     ...                 superresolution="none", feature_channels=3, neural_resolution=4, image_resolution=8,
@@ -80,9 +95,14 @@ class EG3D(Backbone):
         self.rendering = self.options.rendering()
         self.generator = TriPlaneGenerator(self.options)
         self.discriminator = DualDiscriminator(
-            resolution=self.options.image_resolution, c_dim=LABEL, channel_base=self.options.discriminator_channel_base,
-            channel_max=self.options.discriminator_channel_max, dual=self.options.dual, clamp=self.options.discriminator_clamp,
-            mapping_layers=self.options.discriminator_mapping_layers, group=self.options.discriminator_group,
+            resolution=self.options.image_resolution,
+            c_dim=LABEL,
+            channel_base=self.options.discriminator_channel_base,
+            channel_max=self.options.discriminator_channel_max,
+            dual=self.options.dual,
+            clamp=self.options.discriminator_clamp,
+            mapping_layers=self.options.discriminator_mapping_layers,
+            group=self.options.discriminator_group,
         )
 
     @classmethod
@@ -102,7 +122,9 @@ class EG3D(Backbone):
         return self.options.neural_resolution
 
     def set_options(self, **changes: Any) -> None:
-        """Change rules that no tensor depends on (samples, near, far, neural_resolution, noise, ...), checked as at construction."""
+        """Change rules that no tensor depends on (samples, near, far, neural_resolution, noise, ...), checked as at
+        construction.
+        """
         self.options = replace(self.options, **changes)
         self.rendering = self.options.rendering()
 
@@ -126,7 +148,9 @@ class EG3D(Backbone):
             scale = self.options.conditioning_scale if self.options.conditioning == "camera" else 0.0
             label = z.new_zeros(len(z), LABEL) if condition is None or scale == 0.0 else condition * scale
         w = mapping(z, label, update_average=update_averages)
-        return Latents({"ws": truncate(w, mapping.w_avg.to(w), truncation, self.generator.num_ws, self.options.truncation_cutoff)})
+        return Latents(
+            {"ws": truncate(w, mapping.w_avg.to(w), truncation, self.generator.num_ws, self.options.truncation_cutoff)}
+        )
 
     def with_planes(self, latents: Latents, streams: Streams | None = None) -> Latents:
         """Prepared latents that also hold their ``planes``, so that several renders and queries share them."""
@@ -144,17 +168,25 @@ class EG3D(Backbone):
         return lambda resolution: stream.normal(1, resolution, resolution)
 
     def render(
-        self, latents: Latents, camera: Camera, needs: frozenset[str], *, streams: Streams, resolution: int | None = None,
+        self,
+        latents: Latents,
+        camera: Camera,
+        needs: frozenset[str],
+        *,
+        streams: Streams,
+        resolution: int | None = None,
         sampling: Sampling | None = None,
     ) -> Scene:
         """Render prepared latents; colours and super-resolution are left out where ``needs`` does not name them.
 
-        ``sampling`` "deterministic" places coarse samples in the middle of their strata and fine ones at equal steps of the
-        cumulative distribution.
+        ``sampling`` "deterministic" places coarse samples in the middle of their strata and fine ones at equal steps of
+        the cumulative distribution.
         """
         missing = needs - PROVIDES
         if missing:
-            raise PriorzooError(f"backbone eg3d does not render {', '.join(sorted(missing))}; it renders {', '.join(sorted(PROVIDES))}")
+            raise PriorzooError(
+                f"backbone eg3d does not render {', '.join(sorted(missing))}; it renders {', '.join(sorted(PROVIDES))}"
+            )
         size = self.options.neural_resolution if resolution is None else resolution
         latents = self.with_planes(latents, streams)
         planes = latents["planes"]
@@ -165,7 +197,13 @@ class EG3D(Backbone):
             origins, directions = rays_from_camera(camera_for(camera, planes), size, size)
             jitter, u = self._draws(len(planes), size * size, streams, sampling or Sampling(), like=planes)
             result = render_rays(
-                planes, self.generator.decoder, origins, directions, self.rendering, jitter=jitter, u=u,
+                planes,
+                self.generator.decoder,
+                origins,
+                directions,
+                self.rendering,
+                jitter=jitter,
+                u=u,
                 colours=bool(needs & IMAGES),
             )
             scene = self._scene(camera, result, size, needs)
@@ -193,8 +231,13 @@ class EG3D(Backbone):
     def _scene(self, camera: Camera, result: Rendering, size: int, needs: frozenset[str]) -> Scene:
         march = result.march
         scene = Scene(
-            camera, weights=march.weights, alpha=march.alpha, distances=march.distances, edges=march.edges,
-            opacity=march.opacity.view(-1, 1, size, size), samples=Samples(result.drawn, result.raw),
+            camera,
+            weights=march.weights,
+            alpha=march.alpha,
+            distances=march.distances,
+            edges=march.edges,
+            opacity=march.opacity.view(-1, 1, size, size),
+            samples=Samples(result.drawn, result.raw),
         )
         if "background_transmittance" in needs:
             scene["background_transmittance"] = march.background_transmittance.view(-1, 1, size, size)
@@ -231,8 +274,9 @@ class EG3D(Backbone):
     def critic_input(self, source: Scene | Tensor, resolution: int | None = None) -> dict[str, Tensor]:
         """What the discriminator sees: ``image`` [B,3,H,H], and ``image_raw`` [B,3,h,h] where it is dual.
 
-        Of real images the raw version is an antialiased reduction to the neural ``resolution``. Without super-resolution a
-        generated image is no sharper than its rendering, so real ones pass through the same resolution.
+        Of real images the raw version is an antialiased reduction to the neural ``resolution``. Without
+        super-resolution a generated image is no sharper than its rendering, so real ones pass through the same
+        resolution.
         """
         if isinstance(source, Scene):
             return {name: source[name] for name in sorted(self.critic_needs())}

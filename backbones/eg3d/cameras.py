@@ -11,12 +11,17 @@ from ...core.camera import Camera
 
 
 def published_look_at(
-    horizontal: Tensor, vertical: Tensor, target: tuple[float, float, float], *, radius: float = 2.7, focal: float = 4.2647
+    horizontal: Tensor,
+    vertical: Tensor,
+    target: tuple[float, float, float],
+    *,
+    radius: float = 2.7,
+    focal: float = 4.2647,
 ) -> Camera:
     """EG3D's look-at cameras for angles [B] in radians; (pi/2, pi/2) is frontal.
 
-    The vertical angle is arccos(1 - 2 v / pi), not v, so a pitch offset p near pi/2 gives about 0.637 p; the position is on a sphere
-    about the world's origin, only the axis passes through ``target``.
+    The vertical angle is arccos(1 - 2 v / pi), not v, so a pitch offset p near pi/2 gives about 0.637 p; the position
+    is on a sphere about the world's origin, only the axis passes through ``target``.
 
     >>> half = torch.full((1,), math.pi / 2)
     >>> [round(x, 4) + 0.0 for x in published_look_at(half, half, (0.0, 0.0, 0.2)).position[0].tolist()]

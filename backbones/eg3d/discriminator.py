@@ -27,12 +27,15 @@ def resize(image: Tensor, size: int) -> Tensor:
 def minibatch_deviation(x: Tensor, group: int) -> Tensor:
     """Append to [B,C,H,W] one channel: the mean standard deviation over groups of samples.
 
-    Samples whose indices are equal modulo B/group form a group (Karras et al. 2018, section 3, as StyleGAN2 batches it).
+    Samples whose indices are equal modulo B/group form a group (Karras et al. 2018, section 3, as StyleGAN2 batches
+    it).
     """
     batch, channels, height, width = x.shape
     group = min(group, batch)
     if batch % group:
-        raise PriorzooError(f"discriminator: a batch of {batch} does not divide into groups of {group} (minibatch deviation)")
+        raise PriorzooError(
+            f"discriminator: a batch of {batch} does not divide into groups of {group} (minibatch deviation)"
+        )
     grouped = x.view(group, -1, channels, height, width)
     deviation = (grouped.var(dim=0, unbiased=False) + 1e-8).sqrt().mean(dim=(1, 2, 3))
     plane = deviation.repeat(group)[:, None, None, None].expand(-1, 1, height, width)
@@ -89,8 +92,16 @@ class DualDiscriminator(nn.Module):
     resample_filter: Tensor
 
     def __init__(
-        self, *, resolution: int, c_dim: int = 25, channel_base: int = 32768, channel_max: int = 512, dual: bool = True,
-        clamp: float | None = 256.0, mapping_layers: int = 8, group: int = 4,
+        self,
+        *,
+        resolution: int,
+        c_dim: int = 25,
+        channel_base: int = 32768,
+        channel_max: int = 512,
+        dual: bool = True,
+        clamp: float | None = 256.0,
+        mapping_layers: int = 8,
+        group: int = 4,
     ) -> None:
         super().__init__()
         self.resolution, self.dual, self.c_dim = resolution, dual, c_dim
@@ -98,8 +109,10 @@ class DualDiscriminator(nn.Module):
         self.resolutions = [2**k for k in range(resolution.bit_length() - 1, 2, -1)]
         for size in self.resolutions:
             block = DiscriminatorBlock(
-                (6 if dual else 3) if size == resolution else 0, channels_at(size, channel_base, channel_max),
-                channels_at(size // 2, channel_base, channel_max), clamp=clamp,
+                (6 if dual else 3) if size == resolution else 0,
+                channels_at(size, channel_base, channel_max),
+                channels_at(size // 2, channel_base, channel_max),
+                clamp=clamp,
             )
             self.add_module(f"b{size}", block)
         width = channels_at(4, channel_base, channel_max)
@@ -110,7 +123,9 @@ class DualDiscriminator(nn.Module):
     def forward(self, image: Tensor, image_raw: Tensor | None, label: Tensor | None) -> Tensor:
         """Logits [B,1] of image [B,3,H,H] and image_raw [B,3,h,h] in [-1,1], camera label [B,25]."""
         if image.shape[-1] != self.resolution:
-            raise PriorzooError(f"discriminator: reads images of {self.resolution} pixels a side, got {image.shape[-1]}")
+            raise PriorzooError(
+                f"discriminator: reads images of {self.resolution} pixels a side, got {image.shape[-1]}"
+            )
         x = image
         if self.dual:
             if image_raw is None:

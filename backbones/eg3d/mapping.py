@@ -11,14 +11,21 @@ from .layers import FullyConnected, normalise_second_moment
 class MappingNetwork(nn.Module):
     """w = fc_n(...fc_0([norm(z), norm(embed(c))])), each fc with leaky ReLU and a learning rate multiplier.
 
-    A latent or a label dimension of 0 leaves that half out. ``track_average`` keeps the running mean ``w_avg`` that truncation
-    pulls towards (the generator's mapping has it, the discriminator's has not).
+    A latent or a label dimension of 0 leaves that half out. ``track_average`` keeps the running mean ``w_avg`` that
+    truncation pulls towards (the generator's mapping has it, the discriminator's has not).
     """
 
     w_avg: Tensor
 
     def __init__(
-        self, z_dim: int, c_dim: int, w_dim: int, *, layers: int = 2, lr_multiplier: float = 0.01, track_average: bool = True,
+        self,
+        z_dim: int,
+        c_dim: int,
+        w_dim: int,
+        *,
+        layers: int = 2,
+        lr_multiplier: float = 0.01,
+        track_average: bool = True,
         average_decay: float = 0.998,
     ) -> None:
         super().__init__()
@@ -28,7 +35,9 @@ class MappingNetwork(nn.Module):
             self.embed = FullyConnected(c_dim, w_dim)
         in_features = z_dim + (w_dim if c_dim else 0)
         for index in range(layers):
-            layer = FullyConnected(in_features if index == 0 else w_dim, w_dim, activation=True, lr_multiplier=lr_multiplier)
+            layer = FullyConnected(
+                in_features if index == 0 else w_dim, w_dim, activation=True, lr_multiplier=lr_multiplier
+            )
             self.add_module(f"fc{index}", layer)
         if track_average:
             self.register_buffer("w_avg", torch.zeros(w_dim))
@@ -57,7 +66,8 @@ class MappingNetwork(nn.Module):
 
 
 def truncate(w: Tensor, average: Tensor, psi: float, count: int, cutoff: int | None = None) -> Tensor:
-    """Repeat w [B,D] to the ``count`` layers [B,count,D] and pull the first ``cutoff`` (all) towards ``average`` by ``psi``.
+    """Repeat w [B,D] to the ``count`` layers [B,count,D] and pull the first ``cutoff`` (all) towards ``average`` by
+    ``psi``.
 
     >>> truncate(torch.ones(1, 1), torch.zeros(1), 0.5, count=3, cutoff=1).flatten().tolist()
     [0.5, 1.0, 1.0]

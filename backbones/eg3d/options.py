@@ -23,10 +23,10 @@ CHOICES = {
 class EG3DOptions:
     """Every size and rule of the backbone; the defaults are the published FFHQ-512 model's.
 
-    ``conditioning``: "camera" feeds the camera label to the mapping, "zero" feeds zeros through the same network (the published
-    way to switch it off), "none" builds a mapping of z alone. ``superresolution``: none, 2x, 4x, 8x or 8xdc.
-    ``depth: as_published`` clamps to the batch's range and has no usable gradient; ``raw_image: as_published`` hands out the raw
-    image that the 2x and 4x modules have written into.
+    ``conditioning``: "camera" feeds the camera label to the mapping, "zero" feeds zeros through the same network (the
+    published way to switch it off), "none" builds a mapping of z alone. ``superresolution``: none, 2x, 4x, 8x or 8xdc.
+    ``depth: as_published`` clamps to the batch's range and has no usable gradient; ``raw_image: as_published`` hands
+    out the raw image that the 2x and 4x modules have written into.
     """
 
     z_dim: int = 512
@@ -76,20 +76,29 @@ class EG3DOptions:
         names = [field.name for field in fields(cls)]
         for name in options:
             if name not in names:
-                raise PriorzooError(f"backbone eg3d: unknown option {name!r}{did_you_mean(name, names)}; allowed: {', '.join(names)}")
+                raise PriorzooError(
+                    f"backbone eg3d: unknown option {name!r}{did_you_mean(name, names)}; allowed: {', '.join(names)}"
+                )
         return cls(**options)
 
     def __post_init__(self) -> None:
         for name, allowed in CHOICES.items():
             value = getattr(self, name)
             if value not in allowed:
-                raise PriorzooError(f"backbone eg3d: {name} {value!r} is not one of {', '.join(allowed)}"
-                                    + did_you_mean(str(value), allowed))
+                raise PriorzooError(
+                    f"backbone eg3d: {name} {value!r} is not one of {', '.join(allowed)}"
+                    + did_you_mean(str(value), allowed)
+                )
         for name in ("plane_resolution", "image_resolution"):
             value = getattr(self, name)
             if value < 4 or value & (value - 1):
                 raise PriorzooError(f"backbone eg3d: {name} must be a power of two of at least 4, got {value}")
-        counts = {"samples_coarse": 2 if self.samples_fine == 0 else 4, "samples_fine": 0, "feature_channels": 3, "mapping_layers": 1}
+        counts = {
+            "samples_coarse": 2 if self.samples_fine == 0 else 4,
+            "samples_fine": 0,
+            "feature_channels": 3,
+            "mapping_layers": 1,
+        }
         for name, least in counts.items():
             if getattr(self, name) < least:
                 raise PriorzooError(f"backbone eg3d: {name} must be at least {least}, got {getattr(self, name)}")
@@ -98,8 +107,10 @@ class EG3DOptions:
             layout = layout_of(self.superresolution)
             made = (self.superresolution_input or layout.input_size) * layout.resolution // layout.input_size
             if made != self.image_resolution:
-                raise PriorzooError(f"backbone eg3d: superresolution {self.superresolution} makes images of {made} pixels a side, "
-                                    f"image_resolution says {self.image_resolution}")
+                raise PriorzooError(
+                    f"backbone eg3d: superresolution {self.superresolution} makes images of {made} pixels a side, "
+                    f"image_resolution says {self.image_resolution}"
+                )
 
     @property
     def has_superresolution(self) -> bool:
@@ -114,6 +125,13 @@ class EG3DOptions:
     def rendering(self) -> RenderingOptions:
         """The renderer's part of the options."""
         return RenderingOptions(
-            box_warp=self.box_warp, near=self.near, far=self.far, coarse=self.samples_coarse, fine=self.samples_fine,
-            white_back=self.white_back, disparity=self.disparity, axes=self.plane_axes, importance=self.importance,
+            box_warp=self.box_warp,
+            near=self.near,
+            far=self.far,
+            coarse=self.samples_coarse,
+            fine=self.samples_fine,
+            white_back=self.white_back,
+            disparity=self.disparity,
+            axes=self.plane_axes,
+            importance=self.importance,
         )

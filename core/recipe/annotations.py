@@ -13,7 +13,7 @@ import types
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -23,7 +23,13 @@ from pydantic import BaseModel, PydanticUserError, TypeAdapter, ValidationError
 from ..schedule import Schedule
 
 REQUIRED = dataclasses.MISSING
-_BOUNDS = {Ge: (">=", "ge"), Gt: (">", "gt"), Le: ("<=", "le"), Lt: ("<", "lt"), MultipleOf: ("a multiple of", "multiple_of")}
+_BOUNDS = {
+    Ge: (">=", "ge"),
+    Gt: (">", "gt"),
+    Le: ("<=", "le"),
+    Lt: ("<", "lt"),
+    MultipleOf: ("a multiple of", "multiple_of"),
+}
 
 
 @dataclass(frozen=True)
@@ -35,12 +41,14 @@ class FieldSpec:
     finite: bool = False
 
 
-@lru_cache(maxsize=None)
+@cache
 def model_fields(model: type[BaseModel]) -> dict[str, FieldSpec]:
     """Return the fields of a section of the schema."""
     hints = get_type_hints(model, include_extras=True)
     return {
-        name: FieldSpec(hints[name], REQUIRED if info.is_required() else info.get_default(call_default_factory=True), True)
+        name: FieldSpec(
+            hints[name], REQUIRED if info.is_required() else info.get_default(call_default_factory=True), True
+        )
         for name, info in model.model_fields.items()
     }
 
@@ -48,13 +56,15 @@ def model_fields(model: type[BaseModel]) -> dict[str, FieldSpec]:
 def option_fields(cls: type) -> tuple[dict[str, FieldSpec], bool]:
     """Return the options that a registered class takes, and whether it takes others too.
 
-    They are the annotated keyword arguments of ``__init__``, those of the next class too where it ends in ``**options``; a class that
-    keeps them in a dataclass names it ``Options``.
+    They are the annotated keyword arguments of ``__init__``, those of the next class too where it ends in
+    ``**options``; a class that keeps them in a dataclass names it ``Options``.
     """
     kept = getattr(cls, "Options", None)
     if dataclasses.is_dataclass(kept):
         hints = _hints(kept)
-        return {f.name: FieldSpec(hints.get(f.name, Any), _field_default(f)) for f in dataclasses.fields(kept) if f.init}, False
+        return {
+            f.name: FieldSpec(hints.get(f.name, Any), _field_default(f)) for f in dataclasses.fields(kept) if f.init
+        }, False
     out: dict[str, FieldSpec] = {}
     collects = False
     for owner in cls.__mro__:
@@ -132,7 +142,9 @@ def section_of(annotation: Any) -> type[BaseModel] | None:
 
 def bounds(annotation: Any) -> list[Any]:
     """Return the bounds of the numeric members."""
-    return [m for part in members(annotation) if bare(part) in (int, float) for m in metadata(part) if type(m) in _BOUNDS]
+    return [
+        m for part in members(annotation) if bare(part) in (int, float) for m in metadata(part) if type(m) in _BOUNDS
+    ]
 
 
 def within(value: float, limits: list[Any]) -> bool:
@@ -156,7 +168,8 @@ def fit(value: Any, annotation: Any, finite: bool = False) -> Any:
     except PydanticUserError as error:
         raise ValueError("cannot be written in a recipe") from error
     try:
-        # Strict JSON is exactly the rule wanted: a list may stand for a tuple, an integer for a number, and nothing else.
+        # Strict JSON is exactly the rule wanted: a list may stand for a tuple, an integer for a number, and nothing
+        # else.
         return adapter.validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
         raise ValueError(error.errors()[0]["msg"]) from error

@@ -1,4 +1,6 @@
-"""Impossible combinations, found before anything is built: needs that nothing meets, numbers that do not divide, reserved keys."""
+"""Impossible combinations, found before anything is built: needs that nothing meets, numbers that do not divide,
+reserved keys.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,9 @@ class _Checker:
         background = self.recipe.background
         if background.name != "none" or background.options:
             origin = self.tree.nearest("background", "name").origin
-            self.problems.append(unknown_name(origin, "background.name", "no such background", background.name, ["none"]))
+            self.problems.append(
+                unknown_name(origin, "background.name", "no such background", background.name, ["none"])
+            )
 
     def training(self) -> None:
         plan = self.recipe.training
@@ -73,7 +77,7 @@ class _Checker:
         backbone = self.recipe.backbone
         try:
             self.provides = BACKBONES.get(backbone.name).provides(**backbone.options)
-        except Exception as error:  # noqa: BLE001  a plug-in's own check: its message is what the user needs
+        except Exception as error:
             self.problems.append(refusal(error, self.tree.value["backbone"], "backbone", f"backbone {backbone.name}"))
         segmenter = self.recipe.segmenter
         if segmenter is not None:
@@ -90,7 +94,9 @@ class _Checker:
                          repr(part.name), f"a {kind} of {', '.join(sorted(self.provides & {'image', 'image_raw'}))}")  # fmt: skip
 
     def _ask(self, key: str, part: Part | PriorEntry, registry: Registry, method: str) -> Any:
-        """Call a class method with the part's options; None and a problem when it refuses them, None when it has no such method."""
+        """Call a class method with the part's options; None and a problem when it refuses them, None when it has no
+        such method.
+        """
         question = getattr(registry.get(part.name), method, None)
         if question is None:
             return None
@@ -98,7 +104,7 @@ class _Checker:
         assert node is not None
         try:
             return question(**starting_options(part.options))
-        except Exception as error:  # noqa: BLE001  a plug-in's own check: its message is what the user needs
+        except Exception as error:
             self.problems.append(refusal(error, node, key, f"{key} ({part.name})"))
             return None
 
@@ -133,7 +139,13 @@ class _Checker:
 
         bare = need.removeprefix(OTHER_VIEW)
         if bare not in BUFFERS and bare not in DERIVED:
-            self._refuse(need, key, entry, "is no buffer of a scene", f"the prior to ask for one of {', '.join([*BUFFERS, *DERIVED])}")
+            self._refuse(
+                need,
+                key,
+                entry,
+                "is no buffer of a scene",
+                f"the prior to ask for one of {', '.join([*BUFFERS, *DERIVED])}",
+            )
             return
         if need != bare and self.recipe.second_view is None:
             self._refuse(need, key, entry, "needs a second view", "second_view: {kind: near, mirrored or frontal}")
@@ -169,7 +181,15 @@ class _Checker:
 
     def _refuse(self, need: str, key: str, entry: PriorEntry, why: str, remedy: str) -> None:
         node = self.tree.nearest(*key.split("."))
-        self.problems.append(Problem(node.key_origin, key, f"prior {entry.name} needs {need!r}, which {why}", "a need that is not met", remedy))
+        self.problems.append(
+            Problem(
+                node.key_origin,
+                key,
+                f"prior {entry.name} needs {need!r}, which {why}",
+                "a need that is not met",
+                remedy,
+            )
+        )
 
     def init(self) -> None:
         name = self.recipe.init
@@ -178,7 +198,16 @@ class _Checker:
         node = self.tree.nearest("init")
         text = "no such run, checkpoint, safetensors file or shipped weights"
         found = unknown_name(node.origin, "init", text, str(node.value), shipped_generators())
-        self.problems.append(Problem(found.origin, "init", text, describe(node), f"a path, or shipped weights: {found.allowed}", found.nearest))
+        self.problems.append(
+            Problem(
+                found.origin,
+                "init",
+                text,
+                describe(node),
+                f"a path, or shipped weights: {found.allowed}",
+                found.nearest,
+            )
+        )
 
 
 def shipped_generators() -> list[str]:

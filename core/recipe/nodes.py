@@ -15,7 +15,9 @@ IDENTITIES = ("name", "kind")
 
 @dataclass(frozen=True)
 class Node:
-    """``value`` is a scalar, a dict of Nodes or a list of Nodes; ``key_origin`` is where its key stands (its own place at the root)."""
+    """``value`` is a scalar, a dict of Nodes or a list of Nodes; ``key_origin`` is where its key stands (its own place
+    at the root).
+    """
 
     value: Any
     origin: Origin

@@ -28,7 +28,9 @@ def read_part(validator: Validator, registry: Registry, node: Node, key: str) ->
     return INVALID if isinstance(options, _Invalid) else Part(name=node.value["name"].value, options=options)
 
 
-def read_prior(validator: Validator, registry: Registry, node: Node, key: str, siblings: list[str]) -> PriorEntry | _Invalid:
+def read_prior(
+    validator: Validator, registry: Registry, node: Node, key: str, siblings: list[str]
+) -> PriorEntry | _Invalid:
     """Read an entry of ``priors``: the options of its prior beside ``name weight interval phase``."""
     cls = _registered(validator, registry, node, key, siblings)
     if cls is None:
@@ -76,7 +78,9 @@ def _options(
     for name, child in node.value.items():
         if name not in specs and not others:
             allowed = [*keys, *specs]
-            validator.report(unknown_name(child.key_origin, join(key, name), f"unknown option of {cls.__name__}", name, allowed))
+            validator.report(
+                unknown_name(child.key_origin, join(key, name), f"unknown option of {cls.__name__}", name, allowed)
+            )
     known = node if others else Node({k: v for k, v in node.value.items() if k in specs}, node.origin, node.key_origin)
     values = validator.fields(specs, known, key, others=others, schedules=schedules)
     if isinstance(values, _Invalid) or len(validator.problems) > before:
@@ -123,5 +127,3 @@ def refusal(error: Exception, node: Node, key: str, what: str) -> Problem:
         return Problem(node.key_origin, key, text, describe(node))
     child = node.value[named[0]]
     return Problem(child.origin, join(key, named[0]), text, describe(child))
-
-

@@ -13,8 +13,8 @@ from ..errors import RecipeError, nearest_name
 class Origin:
     """Where a value comes from.
 
-    ``file`` is the name shown to people, ``line`` counts from 1 (0: not from a file), ``folder`` is what relative paths start from,
-    ``through`` names the variant that brought the value in.
+    ``file`` is the name shown to people, ``line`` counts from 1 (0: not from a file), ``folder`` is what relative paths
+    start from, ``through`` names the variant that brought the value in.
     """
 
     file: str

@@ -1,7 +1,7 @@
 """YAML 1.2 scalars, read and written: the core schema, with ``_`` allowed between the digits of a number.
 
-PyYAML follows YAML 1.1, in which ``5e-5`` is text, ``on`` is true and ``1:30`` is 90. Here ``5e-5`` is a number, ``on``, ``yes`` and
-``1:30`` are text, and only ``true`` and ``false`` are truth values.
+PyYAML follows YAML 1.1, in which ``5e-5`` is text, ``on`` is true and ``1:30`` is 90. Here ``5e-5`` is a number,
+``on``, ``yes`` and ``1:30`` are text, and only ``true`` and ``false`` are truth values.
 """
 
 from __future__ import annotations
@@ -66,4 +66,6 @@ def write_scalar(value: Scalar) -> str:
     if plain and value not in ("---", "..."):
         return value
     # A double-quoted YAML scalar is a superset of a JSON string; \x7f to \x9f are not printable in YAML.
-    return re.sub("[\x7f-\x9f\u2028\u2029\ufeff]", lambda m: f"\\u{ord(m[0]):04x}", json.dumps(value, ensure_ascii=False))
+    return re.sub(
+        "[\x7f-\x9f\u2028\u2029\ufeff]", lambda m: f"\\u{ord(m[0]):04x}", json.dumps(value, ensure_ascii=False)
+    )

@@ -49,7 +49,8 @@ def plain_value(value: Any) -> Any:
 
 
 def write_yaml(plain: Mapping[str, Any], origin: Callable[[str], str] | None = None) -> str:
-    """Return block YAML of plain values; lists of scalars stand on one line; ``origin`` gives each dotted key's comment.
+    """Return block YAML of plain values; lists of scalars stand on one line; ``origin`` gives each dotted key's
+    comment.
 
     >>> print(write_yaml({"seed": 0, "priors": {"skin": {"region": ["left_eye", "right_eye"], "weight": 5e-05}}}), end="")
     seed: 0
