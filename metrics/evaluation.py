@@ -31,6 +31,7 @@ from .shapes import (
     HARDEST,
     NEIGHBOUR_ANGLE,
     SOLID_OPACITY,
+    SURFACE,
     Truth,
     against_estimate,
     against_truth,
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str, int, int], None]
 """Called with the part (images, inversion, shapes), how much of it is done, and how much there is."""
-SURFACE = frozenset({"depth", "opacity", "rays"})
 REAL_BATCH = 64
 KEPT = 4  # inverted heads that a result carries for pictures
 
@@ -140,9 +140,7 @@ class Evaluator:
         }
         return terms, features.numpy().astype(np.float32)
 
-    def _against_truth(
-        self, backbone: Backbone, report: Progress
-    ) -> tuple[dict[str, Array], dict[str, NDArray[Any]]]:
+    def _against_truth(self, backbone: Backbone, report: Progress) -> tuple[dict[str, Array], dict[str, NDArray[Any]]]:
         """Measures of the inverted heads, and the first of these heads for pictures."""
         if self._inverted is None:
             return {}, {}
@@ -345,46 +343,6 @@ def evaluate_model(
         evaluation, data, segmenter=segmenter, estimator=estimator, conditioned=conditioned, device=device
     )
     return evaluator(backbone, subject=subject, progress=progress)
-
-
-@torch.no_grad()
-def quick_metrics(
-    backbone: Backbone,
-    labels: Tensor,
-    *,
-    segmenter: Segmenter,
-    estimator: Estimator,
-    samples: int = 16,
-    seed: int = 0,
-    coarse: int = 24,
-    fine: int = 24,
-    conditioned: bool = False,
-) -> dict[str, float]:
-    """A few numbers for the training log, from a few fixed latents seen from near-frontal cameras among ``labels``
-    [N,25].
-
-    ``estimated_normal_skin`` (degrees; a hollow face is far above a convex one), ``opacity`` (mean over the image),
-    ``sr_skin`` and ``sr_skin_top`` (px^2). Numbers that found no pixel are left out. About a second on a laptop at 64
-    pixels.
-    """
-    device, training = next(backbone.parameters()).device, backbone.training
-    label = frontal_labels(labels, samples).to(device)
-    camera = Camera.from_label(label)
-    backbone.eval()
-    try:
-        drawn = backbone.draw(samples, fixed_streams(seed, samples).within("evaluation")).to(device)
-        latents = backbone.prepare(drawn, label if conditioned else None)
-        streams = fixed_streams(seed, samples, device=device).within("shapes")
-        scene = backbone.render(
-            latents, camera, SURFACE | {"image"}, streams=streams, sampling=Sampling("deterministic", coarse, fine)
-        )
-    finally:
-        backbone.train(training)
-    scene.set_maker("segmentation", lambda s: segmenter.segment(s.image))
-    measured = {**against_estimate(scene, estimator), **distribution(scene)}
-    out = {key: float(measured[key].nanmean()) for key in ("estimated_normal_skin", "sr_skin", "sr_skin_top")}
-    out["opacity"] = float(scene.opacity.mean())
-    return {key: value for key, value in out.items() if np.isfinite(value)}
 
 
 def _joined(parts: list[dict[str, Tensor]]) -> dict[str, Array]:

@@ -39,6 +39,9 @@ EROSION = 3  # smoothness and normals read 3 x 3 pixels: none of them may lie ou
 HARDEST = 0.7
 NEIGHBOUR_ANGLE = 0.15  # radians of yaw between the two views of the re-projection error
 
+SURFACE = frozenset({"depth", "opacity", "rays"})
+"""What a scene must have been rendered with to be measured here."""
+
 Measures = dict[str, Tensor]
 
 
