@@ -20,7 +20,7 @@ from priorzoo.core.camera import Camera
 from priorzoo.core.errors import PriorzooError
 from priorzoo.core.registry import register_backbone, register_segmenter
 from priorzoo.core.scene import Field, FieldSample, Rays, Samples, Scene, Segmentation
-from priorzoo.core.streams import Streams, fixed_streams
+from priorzoo.core.streams import Streams
 from priorzoo.rendering.rays import rays_from_camera
 from priorzoo.segmenters.base import Segmenter
 from torch import Tensor, nn
@@ -74,7 +74,7 @@ def chord(origins: Tensor, directions: Tensor, radius: Tensor, density: float) -
     closest = -(origins * directions).sum(dim=-1)
     square = radius[:, None] ** 2 - ((origins + closest[..., None] * directions) ** 2).sum(dim=-1)
     # The root's slope is infinite at the limb: rays that miss, or nearly, take no part.
-    half = torch.where(square > 1e-6, square.clamp_min(1e-6).sqrt(), 0.0)
+    half = torch.where((square > 1e-6) & (closest > 0), square.clamp_min(1e-6).sqrt(), 0.0)
     return Chord(closest - half, 2 * half, density)
 
 
@@ -310,17 +310,21 @@ def sphere_scene(
     needs: frozenset[str] | set[str],
     *,
     count: int = 2,
+    indices: tuple[int, ...] | None = None,
     size: int = 32,
     seed: int = 0,
     yaw: float = 0.0,
     double: bool = False,
     backbone: AnalyticSphere | None = None,
 ) -> tuple[Scene, AnalyticSphere]:
-    """Render a few balls from ``yaw`` radians with what ``needs`` names; the scene and the backbone behind it."""
+    """Render a few balls from ``yaw`` radians with what ``needs`` names; the scene and the backbone behind it.
+
+    ``indices`` are the samples' places in the global batch, 0 .. count - 1 unless given.
+    """
     ball = backbone or AnalyticSphere(neural_resolution=size, image_resolution=size)
     ball = ball.double() if double else ball
-    streams = fixed_streams(seed, count)
-    angles = torch.full((count,), yaw, dtype=ball.generator.radius.dtype)
-    latents = ball.prepare(ball.draw(count, streams), None)
+    streams = Streams(seed, 0, tuple(range(count)) if indices is None else indices)
+    angles = torch.full((len(streams.indices),), yaw, dtype=ball.generator.radius.dtype)
+    latents = ball.prepare(ball.draw(len(streams.indices), streams), None)
     camera = Camera.looking_at_origin(angles, torch.zeros_like(angles))
     return ball.render(latents, camera, frozenset(needs) & PROVIDES, streams=streams, resolution=size), ball

@@ -1,0 +1,130 @@
+"""For every shipped prior: its options, a scene where it must be positive, and one where it must be zero.
+
+A new prior is added to DECLARATIONS; the suite refuses one that is not there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from analytic import NAMES, AnalyticSphere, one_hot_segmentation, sphere_scene
+from priorzoo.core.camera import Camera
+from priorzoo.core.scene import FieldSample, Scene
+from torch import Tensor
+
+
+@dataclass
+class Declared:
+    """A scene and the tensors that hold its geometry, to which gradient must flow."""
+
+    scene: Scene
+    geometry: list[Tensor]
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """Builders take the samples' places in the global batch, and whether the scene is float64.
+
+    ``couples_samples``: with these options a sample's value depends on the others of the batch.
+    """
+
+    positive: Callable[[tuple[int, ...], bool], Declared]
+    zero: Callable[[tuple[int, ...], bool], Declared]
+    options: dict[str, Any] = field(default_factory=dict)
+    couples_samples: bool = False
+
+
+EVERYTHING = frozenset({"depth", "opacity", "weights", "samples", "field", "image"})
+
+
+def balls(indices: tuple[int, ...], double: bool) -> Declared:
+    """Balls seen from 10 degrees: round surfaces, eyes and skin in view, empty rays around."""
+    scene, ball = sphere_scene(EVERYTHING, indices=indices, double=double, yaw=0.17)
+    return Declared(scene, [ball.generator.radius])
+
+
+def nothing_in_view(indices: tuple[int, ...], double: bool) -> Declared:
+    """The same balls behind the camera: every ray is empty."""
+    scene, ball = balls_behind(indices, double)
+    return Declared(scene, [ball.generator.radius])
+
+
+def balls_behind(indices: tuple[int, ...], double: bool) -> tuple[Scene, AnalyticSphere]:
+    """Render with the camera turned away."""
+    from priorzoo.core.streams import Streams
+
+    ball = AnalyticSphere(neural_resolution=16, image_resolution=16)
+    ball = ball.double() if double else ball
+    streams = Streams(0, 0, indices)
+    latents = ball.prepare(ball.draw(len(indices), streams), None)
+    position = torch.tensor([[0.0, 0.0, 2.7]]).expand(len(indices), 3)
+    camera = Camera.looking_at(position, 2 * position)
+    return ball.render(latents, camera, EVERYTHING, streams=streams), ball
+
+
+def fronto_parallel_skin(indices: tuple[int, ...], double: bool) -> Declared:
+    """Constant depth, opaque, skin and an eye everywhere."""
+    dtype = torch.float64 if double else torch.float32
+    depth = torch.full((len(indices), 1, 16, 16), 2.7, dtype=dtype, requires_grad=True)
+    ids = torch.ones(len(indices), 16, 16, dtype=torch.int64)
+    ids[:, :, 8:] = NAMES.index("left_eye")
+    camera = Camera.looking_at_origin(torch.zeros(len(indices), dtype=dtype), torch.zeros(len(indices), dtype=dtype))
+    scene = Scene(camera, depth=depth, opacity=torch.ones_like(depth), segmentation=one_hot_segmentation(ids))
+    return Declared(scene, [depth])
+
+
+class ConstantField:
+    """The same density everywhere."""
+
+    kind, extent = "density", 0.5
+
+    def __init__(self, raw: Tensor) -> None:
+        self.raw = raw
+
+    def __call__(self, points: Tensor) -> FieldSample:
+        raw = self.raw[:, None].expand(points.shape[:2])
+        return FieldSample(raw, raw)
+
+
+def constant_density(indices: tuple[int, ...], double: bool) -> Declared:
+    """A field that is 3 everywhere."""
+    raw = torch.full((len(indices),), 3.0, dtype=torch.float64 if double else torch.float32, requires_grad=True)
+    return Declared(Scene(None, field=ConstantField(raw)), [raw])
+
+
+def soft_balls(indices: tuple[int, ...], double: bool) -> Declared:
+    """Balls whose generator also holds the scale of the raw density, which density TV pulls at."""
+    declared = balls(indices, double)
+    scale = torch.ones((), dtype=torch.float64 if double else torch.float32, requires_grad=True)
+    inner = declared.scene.field
+
+    class Scaled:
+        kind, extent = "density", 0.5
+
+        def __call__(self, points: Tensor) -> FieldSample:
+            sample = inner(points)
+            return FieldSample(sample.raw * scale, sample.value)
+
+    declared.scene["field"] = Scaled()
+    return Declared(declared.scene, [scale])
+
+
+EYES = ["left_eye", "right_eye"]
+DECLARATIONS: dict[str, list[Declaration]] = {
+    "density_tv": [
+        Declaration(soft_balls, constant_density, {"points": 50}),
+        Declaration(soft_balls, constant_density, {"points": 50, "as_published": True}),
+    ],
+    "sr": [
+        Declaration(balls, fronto_parallel_skin),
+        Declaration(balls, fronto_parallel_skin, {"min_opacity": 0, "second_order": True, "normalise": "pixel"}),
+    ],
+    "ssr": [
+        Declaration(balls, fronto_parallel_skin, {"region": "skin", "hardest": 0.7}),
+        Declaration(balls, fronto_parallel_skin, {"region": EYES, "erosion": 1, "max_view_angle": 15, "empty": "skip"}),
+        Declaration(balls, fronto_parallel_skin, {"region": "skin", "hardest": 0.7, "scope": "batch"}, True),
+    ],
+}
