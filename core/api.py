@@ -79,11 +79,16 @@ def create_estimator(name: str, **options: Any) -> Estimator:
     return estimator
 
 
-def load_recipe(source: str | os.PathLike[str], overrides: Sequence[str] = (), variant: str | None = None) -> Recipe:
-    """Load, compose and check a recipe by shipped name or path; raises RecipeError with file, line and key. Nothing is built."""
+def load_recipe(
+    source: str | os.PathLike[str], overrides: Sequence[str] = (), variant: str | None = None, *, check_files: bool = True
+) -> Recipe:
+    """Load, compose and check a recipe by shipped name or path; raises RecipeError with file, line and key. Nothing is built.
+
+    ``overrides`` are ``dotted.key=value``; ``check_files=False`` lets ``init`` name what is no longer there.
+    """
     from .recipe.loading import load_recipe as load
 
-    return load(source, overrides, variant)
+    return load(source, overrides, variant, check_files=check_files)
 
 
 def load_run(path: str | os.PathLike[str]) -> Run:

@@ -75,17 +75,13 @@ class Camera:
         return cls(label[:, :16].reshape(-1, 4, 4), label[:, 16:].reshape(-1, 3, 3))
 
     @classmethod
-    def looking_at_origin(
-        cls, yaw: Tensor, pitch: Tensor, *, radius: float = EG3D_RADIUS, focal: float = EG3D_FOCAL
-    ) -> Camera:
+    def looking_at_origin(cls, yaw: Tensor, pitch: Tensor, *, radius: float = EG3D_RADIUS, focal: float = EG3D_FOCAL) -> Camera:
         """Cameras on a sphere about the origin, looking at it.
 
         ``yaw`` and ``pitch`` [B] in radians; (0, 0) looks at the face from +z, positive yaw moves the camera to +x,
         positive pitch to +y. ``focal`` in image widths.
         """
-        position = radius * torch.stack(
-            [pitch.cos() * yaw.sin(), pitch.sin(), pitch.cos() * yaw.cos()], dim=-1
-        )
+        position = radius * torch.stack([pitch.cos() * yaw.sin(), pitch.sin(), pitch.cos() * yaw.cos()], dim=-1)
         return cls.looking_at(position, torch.zeros_like(position), focal=focal)
 
     @classmethod

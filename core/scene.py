@@ -6,7 +6,7 @@ are made once and kept. Every buffer is float32 whatever the precision of the ne
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -103,8 +103,7 @@ class Segmentation:
         for name in wanted:
             if name not in self.names:
                 raise PriorzooError(
-                    f"class {name!r} is unknown to the segmenter{did_you_mean(name, self.names)}; it knows: "
-                    + ", ".join(self.names)
+                    f"class {name!r} is unknown to the segmenter{did_you_mean(name, self.names)}; it knows: " + ", ".join(self.names)
                 )
         return [self.names.index(name) for name in wanted]
 
@@ -182,7 +181,7 @@ class Scene:
         return self._buffers
 
 
-def rendered_needs(needs: Iterable[str], *, made: dict[str, Iterable[str]] | None = None) -> frozenset[str]:
+def rendered_needs(needs: Iterable[str], *, made: Mapping[str, Iterable[str]] | None = None) -> frozenset[str]:
     """Return the rendered buffers behind ``needs``: derived ones are replaced by what they are made from.
 
     ``made`` overrides what a derived buffer is made from (a segmenter may read ``image_raw``). Second-view needs are

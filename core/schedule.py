@@ -24,8 +24,7 @@ class Schedule:
 
     def __post_init__(self) -> None:
         if self.unit not in UNITS:
-            raise PriorzooError(f"schedule: unit {self.unit!r} is not one of {', '.join(UNITS)}"
-                                + did_you_mean(str(self.unit), UNITS))
+            raise PriorzooError(f"schedule: unit {self.unit!r} is not one of {', '.join(UNITS)}" + did_you_mean(str(self.unit), UNITS))
 
     def at(self, *, images: int, steps: int) -> float:
         """Return the value after ``images`` real images and ``steps`` optimiser steps."""
@@ -112,11 +111,11 @@ class Steps(Schedule):
     def __post_init__(self) -> None:
         super().__post_init__()
         positions = tuple(self.at_positions)
-        if len(positions) != len(self.values) or not positions or positions[0] != 0 or list(positions) != sorted(
-            set(positions)
-        ):
-            raise PriorzooError("schedule steps: at_positions must start at 0, grow, and be as many as values; got "
-                                f"{list(positions)} for {len(self.values)} values")
+        if len(positions) != len(self.values) or not positions or positions[0] != 0 or list(positions) != sorted(set(positions)):
+            raise PriorzooError(
+                "schedule steps: at_positions must start at 0, grow, and be as many as values; got "
+                f"{list(positions)} for {len(self.values)} values"
+            )
 
     def _value(self, position: float) -> float:
         return next(v for v, p in zip(reversed(self.values), reversed(self.at_positions), strict=True) if position >= p)
@@ -140,9 +139,8 @@ def schedule_from_plain(mapping: dict[str, Any]) -> Schedule:
     allowed = [f.name for f in fields(KINDS[kind])]
     for name in values:
         if name not in allowed:
-            raise PriorzooError(f"schedule {kind}: unknown field {name!r}; allowed: {', '.join(allowed)}"
-                                + did_you_mean(name, allowed))
-    plain = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+            raise PriorzooError(f"schedule {kind}: unknown field {name!r}; allowed: {', '.join(allowed)}" + did_you_mean(name, allowed))
+    plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     for name, value in plain.items():
         numbers = value if isinstance(value, tuple) else (value,)
         if name != "unit" and not all(isinstance(n, (int, float)) and not isinstance(n, bool) for n in numbers):

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+CPU = torch.device("cpu")
+
 
 def derived_seed(*parts: object) -> int:
     """Return a 63-bit seed that is a hash of the parts.
@@ -44,7 +46,7 @@ class Stream:
     step: int
     consumer: str
     indices: tuple[int, ...]
-    device: torch.device = torch.device("cpu")
+    device: torch.device = CPU
     _generators: list[torch.Generator] | None = field(default=None, repr=False)
     _shared: torch.Generator | None = field(default=None, repr=False)
 
@@ -102,7 +104,7 @@ class Streams:
     step: int
     indices: tuple[int, ...]
     prefix: str = ""
-    device: torch.device = torch.device("cpu")
+    device: torch.device = CPU
 
     def __call__(self, consumer: str) -> Stream:
         return Stream(self.seed, self.step, self.prefix + consumer, self.indices, self.device)

@@ -1,0 +1,70 @@
+"""What is looked at while a run trains: a sheet of fixed latents, the depth's jitter, and the hollow-face alarm."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import torch
+
+from ..backbones.base import Backbone, Sampling
+from ..core.camera import Camera
+from ..core.files import write_atomically
+from ..core.streams import fixed_streams
+from .portraits import portraits
+from .sheets import contact_sheet, png_bytes
+
+if TYPE_CHECKING:
+    from ..core.recipe import Recipe
+    from ..training.trainer import Monitor, Trainer
+
+
+def default_monitors(recipe: Recipe) -> list[Monitor]:
+    """Return the monitors of ``priorzoo train``: samples, jitter, and shape where an estimator can be had."""
+    return [SampleSheet(recipe), depth_jitter] if recipe.training.samples is not None else [depth_jitter]
+
+
+class SampleSheet:
+    """Writes ``samples/<images>.png``: for fixed latents the image and the shaded surface from three views."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        assert recipe.training.samples is not None
+        self.count, self.seed = recipe.training.samples.count, recipe.seed
+        self.conditioned = recipe.objective.pose_swap is not None
+
+    def __call__(self, trainer: Trainer) -> Mapping[str, float]:
+        """Draw the moving average's heads."""
+        heads = portraits(trainer.average, self.count, seed=self.seed, conditioned=self.conditioned)
+        rows = [[head.image for head in heads], [head.normals for head in heads]]
+        rows += [[head.surfaces[view] for head in heads] for view in range(len(heads[0].surfaces))]
+        with write_atomically(trainer.folder / "samples" / f"{trainer.images:09d}.png") as beside:
+            beside.write_bytes(png_bytes(contact_sheet(rows)))
+        return {}
+
+
+def depth_jitter(trainer: Trainer) -> Mapping[str, float]:
+    """Return the deviation of depth between two renders of the same heads that differ in the samples' jitter alone, in pixels.
+
+    A prior on depth chases this noise where it is not small against what the prior is to remove. ``depth/jitter`` is the root mean square
+    over opaque pixels, ``depth/jitter_median`` the median absolute difference over sqrt(2).
+    """
+    return jitter_in_pixels(trainer.average, trainer.recipe.seed)
+
+
+@torch.no_grad()
+def jitter_in_pixels(backbone: Backbone, seed: int, count: int = 4) -> dict[str, float]:
+    """Measure `depth_jitter` on ``count`` frontal heads of a backbone."""
+    device = next(backbone.parameters()).device
+    camera = Camera.looking_at_origin(torch.zeros(count), torch.zeros(count)).to(device)
+    streams = fixed_streams(seed, count, device=device)
+    latents = backbone.prepare(backbone.draw(count, streams), None)
+    needs = frozenset({"depth", "opacity"})
+    one, two = (
+        backbone.render(latents, camera, needs, streams=streams.within(name), sampling=Sampling("random")) for name in ("one", "two")
+    )
+    pitch = camera.pixel_pitch(one.depth.shape[-1])[:, None, None, None]
+    seen = (one.opacity > 0.8) & (two.opacity > 0.8)
+    apart = ((one.depth - two.depth) / pitch)[seen] / 2**0.5
+    if not len(apart):
+        return {}
+    return {"depth/jitter": float(apart.square().mean().sqrt()), "depth/jitter_median": float(apart.abs().median())}

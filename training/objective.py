@@ -1,0 +1,165 @@
+"""EG3D's adversarial objective: non-saturating logistic losses, lazy R1, pose conditioning, and where priors come in.
+
+An objective is a list of phases; each names the part whose parameters it trains, its interval, and the loss terms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ..backbones.base import Backbone, Latents
+from ..core.camera import Camera
+from ..core.scene import Scene, rendered_needs, second_view_needs
+from ..core.schedule import value_at
+from .priors import ActivePrior, PriorSet
+from .terms import MicroBatch, Term
+
+if TYPE_CHECKING:
+    from ..core.recipe import Recipe
+
+
+@dataclass
+class Phase:
+    """One optimiser step of an iteration: ``terms`` of ``part``'s loss, run every ``interval`` steps (step 0 runs all)."""
+
+    name: str
+    part: str
+    interval: int
+    terms: Callable[[MicroBatch], list[Term]]
+
+
+class EG3DObjective:
+    """The phases of EG3D's training (non-saturating loss and lazy R1 of StyleGAN2; EG3D section 4.3 for pose conditioning).
+
+    Generator: mean softplus(-D(G(z, c), c)) plus every prior of phase ``main``. Discriminator: mean softplus(D(fake)) +
+    mean softplus(-D(real)). R1, every n steps with gain n: gamma / 2 * mean(|dD/dimage|^2 + |dD/dimage_raw|^2).
+    Priors of phase ``own`` have latents, backward and optimiser step of their own (EG3D's density regularisation).
+    ``real_labels`` [N,25] are the data set's camera labels, from which fakes draw theirs.
+    """
+
+    def __init__(self, recipe: Recipe, backbone: Backbone, real_labels: Tensor, priors: PriorSet) -> None:
+        self.backbone, self.real_labels, self.priors = backbone, real_labels, priors
+        self.spec = recipe.objective
+        self.second_view = recipe.second_view
+        self.neural_resolution = recipe.training.neural_resolution
+        self._fakes: dict[int, tuple[dict[str, Tensor], Tensor]] = {}
+
+    def phases(self) -> list[Phase]:
+        """Return the phases in the published order: Gmain, own-phase priors, Dmain, R1."""
+        own = [Phase(f"prior/{entry.name}", "generator", entry.interval, partial(self._own_terms, entry)) for entry in self.priors.own]
+        out = [Phase("Gmain", "generator", 1, self._generator_terms), *own]
+        out.append(Phase("Dmain", "discriminator", 1, self._discriminator_terms))
+        if self.spec.r1 is not None and self.spec.r1.gamma > 0:
+            out.append(Phase("R1", "discriminator", self.spec.r1.interval, self._r1_terms))
+        return out
+
+    def resolution(self, micro: MicroBatch) -> int | None:
+        """Return the resolution of the volume rendering at this step, None for the backbone's own."""
+        if self.neural_resolution is None:
+            return None
+        return round(value_at(self.neural_resolution, images=micro.images_seen, steps=micro.step))
+
+    def _draw(self, micro: MicroBatch, phase: str) -> tuple[Latents, Tensor, Tensor | None]:
+        """Latents, rendering labels and conditioning labels of a phase."""
+        streams = micro.streams.within(phase)
+        chosen = streams("labels").integers(len(self.real_labels), 1)[:, 0]
+        labels = self.real_labels[chosen]
+        condition = None
+        if self.spec.pose_swap is not None:
+            chance = value_at(self.spec.pose_swap, images=micro.images_seen, steps=micro.step)
+            swap = streams("swap").uniform(1) < chance
+            condition = torch.where(swap, labels.roll(1, 0), labels)
+        return self.backbone.draw(len(micro), streams), labels, condition
+
+    def _render(self, micro: MicroBatch, phase: str, needs: frozenset[str], update_averages: bool = False) -> tuple[Scene, Tensor]:
+        latents, labels, condition = self._draw(micro, phase)
+        prepared = self.backbone.prepare(latents, condition, update_averages=update_averages)
+        streams = micro.streams.within(phase)
+        camera = Camera.from_label(labels)
+        scene = self.backbone.render(
+            prepared,
+            camera,
+            self.backbone.critic_needs() | rendered_needs(needs, made=self.priors.made_from()),
+            streams=streams,
+            resolution=self.resolution(micro),
+        )
+        scene.images_seen = micro.images_seen
+        self.priors.attach(scene)
+        seen_again = second_view_needs(needs)
+        if seen_again:
+            scene.set_maker("other_view", lambda _: self._second_view(micro, prepared, camera, seen_again))
+        return scene, labels
+
+    def _second_view(self, micro: MicroBatch, prepared: Latents, camera: Camera, needs: frozenset[str]) -> Scene:
+        from .second_view import second_camera
+
+        streams = micro.streams.within("other_view")
+        other = second_camera(self.second_view, camera, streams)
+        scene = self.backbone.render(
+            prepared,
+            other,
+            rendered_needs(needs, made=self.priors.made_from()),
+            streams=streams,
+            resolution=self.resolution(micro),
+        )
+        self.priors.attach(scene)
+        return scene
+
+    def _generator_terms(self, micro: MicroBatch) -> list[Term]:
+        active = self.priors.active(micro)
+        needs: frozenset[str] = frozenset().union(*(entry.needs for entry in active))
+        scene, labels = self._render(micro, "Gmain", needs, update_averages=self.spec.reuse_fakes)
+        seen = self.backbone.critic_input(scene)
+        if self.spec.reuse_fakes:
+            self._fakes[micro.number] = ({k: v.detach() for k, v in seen.items()}, labels)
+        logits = self.backbone.criticise(seen, labels)
+        terms = [Term("G/adversarial", functional.softplus(-logits))]
+        return terms + [entry.term(scene, micro) for entry in active]
+
+    def _own_terms(self, entry: ActivePrior, micro: MicroBatch) -> list[Term]:
+        if entry.weight(micro) == 0.0:
+            return []
+        latents, labels, condition = self._draw(micro, f"prior/{entry.name}")
+        prepared = self.backbone.prepare(latents, condition)
+        rendered = rendered_needs(entry.needs, made=self.priors.made_from())
+        if rendered == {"field"}:
+            scene = Scene(Camera.from_label(labels), images_seen=micro.images_seen, field=self.backbone.field(prepared))
+        else:
+            streams = micro.streams.within(f"prior/{entry.name}")
+            scene = self.backbone.render(prepared, Camera.from_label(labels), rendered, streams=streams, resolution=self.resolution(micro))
+            self.priors.attach(scene)
+        return [entry.term(scene, micro)]
+
+    def _discriminator_terms(self, micro: MicroBatch) -> list[Term]:
+        if self.spec.reuse_fakes:
+            fake, fake_labels = self._fakes.pop(micro.number)
+        else:
+            with torch.no_grad():
+                scene, fake_labels = self._render(micro, "Dmain", frozenset(), update_averages=True)
+                fake = self.backbone.critic_input(scene)
+        real = self.backbone.critic_input(micro.real, self.resolution(micro))
+        on_fake = self.backbone.criticise(fake, fake_labels)
+        on_real = self.backbone.criticise(real, micro.labels)
+        return [
+            Term("D/fake", functional.softplus(on_fake)),
+            Term("D/real", functional.softplus(-on_real)),
+            Term("D/sign_real", on_real.detach().sign(), weight=0.0),
+            Term("D/sign_fake", on_fake.detach().sign(), weight=0.0),
+        ]
+
+    def _r1_terms(self, micro: MicroBatch) -> list[Term]:
+        real = self.backbone.critic_input(micro.real, self.resolution(micro))
+        leaves: dict[str, Any] = {k: v.detach().requires_grad_() for k, v in real.items()}
+        logits = self.backbone.criticise(leaves, micro.labels)
+        gradients = torch.autograd.grad(logits.sum(), list(leaves.values()), create_graph=True)
+        penalty = torch.stack([g.square().flatten(1).sum(1) for g in gradients]).sum(0)
+        assert self.spec.r1 is not None
+        gain = self.spec.r1.gamma / 2 * self.spec.r1.interval
+        return [Term("D/r1", penalty, weight=gain)]

@@ -1,0 +1,371 @@
+"""The trainer: one loop for every recipe, on Lightning Fabric.
+
+A seed gives the same run on the same machine, and a resumed run continues as if it had never stopped.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..core.errors import NonFiniteError, RunError
+from ..core.files import write_text_atomically
+from ..core.recipe import Recipe, load_recipe
+from ..core.streams import Streams
+from .averaging import average_decay, update_average
+from .checkpoints import (
+    Checkpoint,
+    checkpoint_folders,
+    load_module,
+    load_optimiser,
+    optimiser_tensors,
+    part,
+    read_checkpoint,
+    remove_partial,
+    write_checkpoint,
+)  # fmt: skip
+from .journal import Journal
+from .memory import keep_freed_memory
+from .objective import EG3DObjective, Phase
+from .optimiser import first_nonfinite, gradients_finite, lazy_adam, replace_nonfinite
+from .order import image_at
+from .priors import PriorSet
+from .progress import Progress
+from .run import Run, build_backbone, circumstances, load_backbone, load_run, locked, read_record, write_record
+from .sources import Sources, open_sources
+from .terms import MicroBatch, Term
+
+Monitor = Callable[["Trainer"], Mapping[str, float]]
+
+
+def train(
+    recipe: Recipe,
+    folder: str | os.PathLike[str],
+    *,
+    resume: bool = False,
+    data_folder: Path | None = None,
+    allow_changes: bool = False,
+    progress: bool = True,
+    monitors: Sequence[Monitor] = (),
+) -> Run:
+    """Train a recipe into a run folder and return the run.
+
+    ``resume`` continues from the newest checkpoint (or starts over where there is none); ``data_folder`` is where generated heads are
+    kept (default: the run); ``allow_changes`` resumes although the recipe changed. ``monitors`` are called when samples are
+    written and may return numbers for the log. Raises RunError, DataError, CheckpointError or NonFiniteError.
+    """
+    folder = Path(folder)
+    with locked(folder):
+        begin_run(recipe, folder, resume, allow_changes)
+        if read_record(folder).get("status") == "finished":
+            _say(f"{folder}: this run is finished; nothing to do")
+            return load_run(folder)
+        sources = open_sources(recipe, data_folder or folder / "data", progress=progress)
+        trainer = Trainer(recipe, folder, sources, monitors=monitors)
+        trainer.start()
+        if resume and trainer.step == 0:
+            _say(f"{folder}: no checkpoint yet; the run starts over")
+        elif trainer.step:
+            _say(f"{folder}: continues after {trainer.images} of {recipe.training.images} images")
+        trainer.run(progress)
+    return load_run(folder)
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
+
+
+def begin_run(recipe: Recipe, folder: Path, resume: bool, allow_changes: bool) -> None:
+    """Make or reopen the run folder; refuses an existing run without ``resume``, and a changed recipe without ``allow_changes``."""
+    path = folder / "recipe.yaml"
+    record = read_record(folder)
+    if path.exists():
+        if not resume:
+            raise RunError(f"{folder}: holds a run already; continue it with --resume, or choose another folder")
+        changes = load_recipe(str(path.resolve())).difference(recipe)
+        if changes and not allow_changes:
+            lines = "\n".join(f"  {line}" for line in changes)
+            raise RunError(f"{folder}: the recipe is not the one this run began with:\n{lines}\n--allow-changes continues with the new one")
+        if changes:
+            record["status"] = "running"
+    write_text_atomically(path, recipe.to_yaml())
+    if record.get("status") == "finished":
+        return
+    remove_partial(folder)
+    write_record(folder, {**circumstances(), "seconds": record.get("seconds", 0.0), "status": "running"})
+
+
+class Trainer:
+    """The state of a training: parts, averages, optimisers, position."""
+
+    def __init__(self, recipe: Recipe, folder: Path, sources: Sources, monitors: Sequence[Monitor] = ()) -> None:
+        self.recipe, self.folder, self.sources, self.monitors = recipe, folder, sources, monitors
+        keep_freed_memory()
+        plan = recipe.training
+        if plan.threads is not None:
+            torch.set_num_threads(plan.threads)
+        self.fabric = _fabric(plan)
+        device = self.fabric.device
+        self.batch, self.seed, self.step = plan.batch, recipe.seed, 0
+        self.seconds = 0.0
+        self.backbone = build_backbone(recipe).to(device)
+        self.average = build_backbone(recipe).to(device).eval().requires_grad_(False)
+        self.average.discriminator = None
+        self.priors = PriorSet(recipe, device)
+        labels = sources.train.labels
+        if labels is None:
+            raise RunError(f"objective {recipe.objective.name}: needs camera labels, and the data set has none")
+        self.objective = EG3DObjective(recipe, self.backbone, labels.to(device), self.priors)
+        self.phases = self.objective.phases()
+        self._make_optimisers()
+        self.journal = Journal(folder, self.batch, enabled=self.fabric.is_global_zero)
+
+    def _make_optimisers(self) -> None:
+        plan = self.recipe.training
+        assert self.backbone.discriminator is not None
+        prior_parameters = list(self.priors.modules.parameters())
+        generator = list(self.backbone.generator.parameters())
+        discriminator = list(self.backbone.discriminator.parameters())
+        self.parameters = {"generator": generator + prior_parameters, "discriminator": discriminator}
+        extra = {p: [f.interval for f in self.phases if f.part == p and f.interval > 1] for p in self.parameters}
+        self.optimisers = {
+            "generator": lazy_adam([generator, prior_parameters], plan.learning_rate.generator, plan.betas, extra["generator"]),
+            "discriminator": lazy_adam([discriminator], plan.learning_rate.discriminator, plan.betas, extra["discriminator"]),
+        }  # fmt: skip
+
+    def _named(self, which: str) -> list[tuple[str, nn.Parameter]]:
+        if which == "discriminator":
+            assert self.backbone.discriminator is not None
+            return [(f"discriminator.{n}", p) for n, p in self.backbone.discriminator.named_parameters()]
+        named = [(f"generator.{n}", p) for n, p in self.backbone.generator.named_parameters()]
+        return named + [(f"priors.{n}", p) for n, p in self.priors.modules.named_parameters()]
+
+    # ------------------------------------------------------------------------------------------------ start and position
+
+    @property
+    def images(self) -> int:
+        """Real images seen so far."""
+        return self.step * self.batch
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of the whole run."""
+        return math.ceil(self.recipe.training.images / self.batch)
+
+    def start(self) -> None:
+        """Continue from the newest checkpoint, or begin: from the recipe's ``init``, or from initial weights."""
+        found = checkpoint_folders(self.folder)
+        if found:
+            self._restore(found[-1])
+        elif self.recipe.init is not None:
+            source = load_run(self.recipe.init)
+            load_backbone(self.backbone, source.tensors(), str(source.weights))
+            load_backbone(self.average, source.tensors(), str(source.weights), average=True)
+        else:
+            self.average.generator.load_state_dict(self.backbone.generator.state_dict())
+        self.journal.rewind(self.images)
+
+    def _restore(self, folder: Path) -> None:
+        saved = read_checkpoint(folder)
+        where = str(folder)
+        load_backbone(self.backbone, saved.model, where)
+        load_backbone(self.average, saved.model, where, average=True)
+        load_module(self.priors.modules, part(saved.model, "priors"), f"{where} (priors)")
+        for name, optimiser in self.optimisers.items():
+            load_optimiser(optimiser, saved.optimisers, self._named(name))
+        # Streams are derived: their whole state is the seed and the step.
+        self.seed, self.step = int(saved.state["streams"]["seed"]), int(saved.state["streams"]["step"])
+        self.seconds = float(saved.state["seconds"])
+        self.journal.sums = {k: float(v) for k, v in saved.state["journal"].items()}
+
+    def save(self) -> Path:
+        """Write a checkpoint of this moment, whole or not at all."""
+        model = {f"generator.{k}": v for k, v in self.backbone.generator.state_dict().items()}
+        model |= {f"average.{k}": v for k, v in self.average.generator.state_dict().items()}
+        assert self.backbone.discriminator is not None
+        model |= {f"discriminator.{k}": v for k, v in self.backbone.discriminator.state_dict().items()}
+        model |= {f"priors.{k}": v for k, v in self.priors.modules.state_dict().items()}
+        optimisers: dict[str, Tensor] = {}
+        for name, optimiser in self.optimisers.items():
+            optimisers |= optimiser_tensors(optimiser, {p: n for n, p in self._named(name)})
+        state = {
+            "images": self.images,
+            "streams": {"seed": self.seed, "step": self.step},
+            "seconds": self.seconds,
+            "journal": self.journal.sums,
+        }
+        keep = self.recipe.training.checkpoint.keep
+        return write_checkpoint(self.folder, f"{self.images:09d}", Checkpoint(model, optimisers, state), keep)
+
+    # ------------------------------------------------------------------------------------------------ the loop
+
+    def run(self, progress: bool = True) -> None:
+        """Train from the present position to the end."""
+        plan = self.recipe.training
+        with Progress(self.folder.name, plan.images, self.images, shown=progress and self.fabric.is_global_zero) as bar:
+            clock = time.monotonic()
+            if self.step == 0:
+                self._monitor()
+            while self.step < self.total_steps:
+                self.train_step()
+                self.seconds += time.monotonic() - clock
+                clock = time.monotonic()
+                last = self.step == self.total_steps
+                if last or self._passed(plan.log_every):
+                    self._log()
+                if last or (plan.samples is not None and self._passed(plan.samples.every)):
+                    self._monitor()
+                if last or self._passed(plan.checkpoint.every):
+                    self._checkpoint()
+                clock = time.monotonic()
+                bar.update(self.images)
+        self.journal.close()
+        if self.fabric.is_global_zero:
+            write_record(self.folder, {**read_record(self.folder), "seconds": round(self.seconds, 1), "status": "finished"})
+
+    def _passed(self, every: int) -> bool:
+        return self.images // every > (self.images - self.batch) // every
+
+    def _checkpoint(self) -> None:
+        if self.fabric.is_global_zero:
+            self.save()
+        self.fabric.barrier()
+
+    def _log(self) -> None:
+        extra = {
+            "seconds": round(self.seconds, 2),
+            "images_per_second": round(self.images / max(self.seconds, 1e-9), 2),
+        }
+        self.journal.write(self.journal.line(self.images, self.step, extra))
+
+    def _monitor(self) -> None:
+        if not self.fabric.is_global_zero:
+            return
+        record: dict[str, float] = {}
+        for monitor in self.monitors:
+            record |= monitor(self)
+        if record:
+            self.journal.write({"images": self.images, "step": self.step, **record})
+
+    def micro_batches(self) -> list[MicroBatch]:
+        """Return this process's slices of the step's global batch."""
+        world, rank = self.fabric.world_size, self.fabric.global_rank
+        mine = list(range(rank * self.batch // world, (rank + 1) * self.batch // world))
+        size = self.recipe.training.micro_batch or len(mine)
+        device = self.fabric.device
+        out = []
+        for number, begin in enumerate(range(0, len(mine), size)):
+            indices = tuple(mine[begin : begin + size])
+            chosen = [image_at(self.seed, self.images + i, len(self.sources.train)) for i in indices]
+            images, labels = self.sources.train.batch(chosen)
+            real = images.to(device).float() / 127.5 - 1
+            streams = Streams(self.seed, self.step, indices, device=device)
+            out.append(MicroBatch(number, streams, real, labels.to(device), self.images, self.step))
+        return out
+
+    def train_step(self) -> None:
+        """Run every phase that is due, then move the average."""
+        micros = self.micro_batches()
+        self.backbone.train()
+        for phase in self.phases:
+            if self.step % phase.interval == 0:
+                self._run_phase(phase, micros)
+        plan = self.recipe.training.average
+        decay = average_decay(self.batch, self.images, plan.half_life, plan.ramp_up)
+        update_average(self.average.generator, self.backbone.generator, decay)
+        self.step += 1
+
+    def _run_phase(self, phase: Phase, micros: Sequence[MicroBatch]) -> None:
+        assert self.backbone.discriminator is not None
+        trains_generator = phase.part == "generator"
+        self.backbone.generator.requires_grad_(trains_generator)
+        self.priors.modules.requires_grad_(trains_generator)
+        self.backbone.discriminator.requires_grad_(not trains_generator)
+        optimiser = self.optimisers[phase.part]
+        optimiser.zero_grad(set_to_none=True)
+        totals: dict[str, float] | None = None
+        finite = True
+        for micro in micros:
+            terms = phase.terms(micro)
+            if totals is None:
+                totals = self._totals(phase, micros, terms)
+            shares = [t.share(totals[t.name]) for t in terms if t.weight != 0.0]
+            if shares:
+                loss = torch.stack(shares).sum()
+                finite = finite and bool(torch.isfinite(loss))
+                loss.backward()  # type: ignore[no-untyped-call]
+            for term in terms:
+                self.journal.add(term, totals[term.name])
+        if not totals:
+            return
+        parameters = self.parameters[phase.part]
+        self._sum_over_processes(parameters)
+        if self.recipe.training.nonfinite_gradients == "replace":
+            replace_nonfinite(parameters)
+        elif not (finite and gradients_finite(parameters)):
+            self._explain_nonfinite(phase, micros, totals)
+        optimiser.step()
+
+    def _totals(self, phase: Phase, micros: Sequence[MicroBatch], first: list[Term]) -> dict[str, float]:
+        """Counts over the global batch. Where a term counts its elements and there are several slices, the others are counted first."""
+        if all(t.count is None for t in first):
+            return {t.name: float(self.batch) for t in first}
+        sums = {t.name: t.total_count() for t in first}
+        with torch.no_grad():
+            for micro in micros[1:]:
+                for t in phase.terms(micro):
+                    sums[t.name] = sums[t.name] + t.total_count()
+        if self.fabric.world_size > 1:
+            sums = {k: self.fabric.all_reduce(v, reduce_op="sum") for k, v in sums.items()}
+        return {k: float(v) for k, v in sums.items()}
+
+    def _sum_over_processes(self, parameters: Sequence[nn.Parameter]) -> None:
+        if self.fabric.world_size == 1:
+            return
+        for p in parameters:
+            # A parameter that this process's samples did not reach counts as zero.
+            p.grad = self.fabric.all_reduce(torch.zeros_like(p) if p.grad is None else p.grad, reduce_op="sum")
+
+    def _explain_nonfinite(self, phase: Phase, micros: Sequence[MicroBatch], totals: dict[str, float]) -> None:
+        """Replay the phase term by term (streams are derived, weights unchanged) and name the first culprit."""
+        named = self._named(phase.part)
+        for micro in micros:
+            for term in phase.terms(micro):
+                if not bool(torch.isfinite(term.value).all()):
+                    self._stop(phase, term, "its value is not finite")
+                if term.weight == 0.0 or not term.value.requires_grad:
+                    continue
+                gradients = torch.autograd.grad(term.share(totals[term.name]), [p for _, p in named], retain_graph=True, allow_unused=True)
+                culprit = first_nonfinite(zip((n for n, _ in named), gradients, strict=True))
+                if culprit:
+                    self._stop(phase, term, f"its gradient of {culprit} is not finite")
+        raise NonFiniteError(f"step {self.step}, phase {phase.name}: the sum of all terms' gradients is not finite though each term's is")
+
+    def _stop(self, phase: Phase, term: Term, what: str) -> None:
+        raise NonFiniteError(
+            f"step {self.step} ({self.images} images), phase {phase.name}, term {term.name!r}: {what}. The weights are those before this "
+            "step; `training.nonfinite_gradients: replace` would go on as EG3D does"
+        )
+
+
+def _fabric(plan: Any) -> Any:
+    """Start Lightning Fabric for the recipe's devices; under ``fabric run`` or torchrun the processes exist already."""
+    from lightning_fabric import Fabric
+
+    fabric = Fabric(
+        devices=plan.devices,
+        num_nodes=plan.nodes,
+        precision=plan.precision,
+        strategy="ddp" if plan.devices * plan.nodes > 1 else "auto",
+    )
+    if not os.environ.get("LT_CLI_USED"):
+        fabric.launch()
+    return fabric
