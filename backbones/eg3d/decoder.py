@@ -8,6 +8,9 @@ from torch import Tensor, nn
 
 from .layers import FullyConnected
 
+COLOUR_SCALE, COLOUR_OFFSET = 1.002, -0.001
+"""Colours are sigmoid(x) * 1.002 - 0.001, so that black and white can be reached (Mip-NeRF's padding)."""
+
 
 class Decoder(nn.Module):
     """Mean over planes, linear, softplus, linear; channel 0 is the raw density, the others colours.
@@ -26,26 +29,25 @@ class Decoder(nn.Module):
             FullyConnected(hidden, 1 + out_features, lr_multiplier=lr_multiplier),
         )
 
-    def forward(self, features: Tensor, *, colours: bool = True) -> tuple[Tensor, Tensor | None]:
-        """Raw density [B,N] and colours [B,C,N] in (-0.001, 1.001) of plane features [B,3,F,N].
-
-        The mean over planes is part of the first matrix product: its weights stand side by side, divided by three.
-        """
+    def matrices(self, *, planes: int, colours: bool = True) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Effective weights and biases of both layers, acting on the *sum* over planes; without colours one output row."""
         first, last = self.net[0], self.net[2]
         assert isinstance(first, FullyConnected) and isinstance(last, FullyConnected)
-        batch, planes = features.shape[:2]
-        weight = (first.weight * (first.weight_gain / planes)).repeat(1, planes).expand(batch, -1, -1)
-        hidden = torch.baddbmm((first.bias * first.bias_gain)[:, None], weight, features.flatten(1, 2))
-        hidden = F.softplus(hidden)
-        gains = self._output_gains(last)
-        rows = slice(None) if colours else slice(0, 1)
-        weight, bias = (last.weight * gains[:, None] * last.weight_gain)[rows], (last.bias * gains * last.bias_gain)[rows]
-        out = torch.baddbmm(bias[:, None], weight.expand(batch, -1, -1), hidden)
+        w1, b1 = first.weight * (first.weight_gain / planes), first.bias * first.bias_gain
+        w2, b2 = last.weight * last.weight_gain, last.bias * last.bias_gain
+        if not colours:
+            w2, b2 = w2[:1], b2[:1]
+        if self.density_gain != 1.0:
+            gains = torch.ones_like(b2)
+            gains[0] = self.density_gain
+            w2, b2 = w2 * gains[:, None], b2 * gains
+        return w1, b1, w2, b2
+
+    def forward(self, features: Tensor, *, colours: bool = True) -> tuple[Tensor, Tensor | None]:
+        """Raw density [B,N] and colours [B,C,N] in (-0.001, 1.001) of plane features [B,3,F,N]."""
+        w1, b1, w2, b2 = self.matrices(planes=features.shape[1], colours=colours)
+        hidden = F.softplus(w1 @ features.sum(dim=1) + b1[:, None])
+        out = w2 @ hidden + b2[:, None]
         if not colours:
             return out[:, 0], None
-        return out[:, 0], torch.sigmoid(out[:, 1:]) * 1.002 - 0.001
-
-    def _output_gains(self, last: FullyConnected) -> Tensor:
-        gains = torch.ones_like(last.bias)
-        gains[0] = self.density_gain
-        return gains
+        return out[:, 0], torch.sigmoid(out[:, 1:]) * COLOUR_SCALE + COLOUR_OFFSET

@@ -54,7 +54,7 @@ class TriPlaneGenerator(nn.Module):
     def planes(self, ws: Tensor, noise: Noise) -> Tensor:
         """Planes [B,3,C,H,W] of style vectors [B,num_ws,w_dim]."""
         image = self.backbone.synthesis(ws, noise)
-        planes = image.view(len(image), 3, -1, *image.shape[2:])
+        planes = image.contiguous().view(len(image), 3, -1, *image.shape[2:])
         return planes if planes.element_size() >= 4 else planes.float()
 
 

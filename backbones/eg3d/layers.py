@@ -54,25 +54,6 @@ class FullyConnected(nn.Module):
         return F.leaky_relu(x, LEAK) * SQRT2 if self.activation else x
 
 
-def modulated_convolution(
-    x: Tensor, weight: Tensor, style: Tensor, *, kernel: Tensor | None = None, demodulate: bool = True, gain: float = 1.0,
-) -> Tensor:
-    """Convolution whose input channels are scaled per sample, in the order scale, convolve, demodulate.
-
-    y = d * conv(x * s, W) with d = 1 / sqrt(sum (W s)^2 + 1e-8) (StyleGAN2, section 2.2); the same number as a convolution
-    with per-sample weights, without building them. With ``kernel`` (FIR taps) the output has twice the size.
-
-    Args: x [B,I,H,W]; weight [O,I,k,k]; style [B,I]; gain multiplies the result.
-    """
-    x = x * style[:, :, None, None]
-    y = F.conv2d(x, weight, padding=weight.shape[-1] // 2) if kernel is None else upsampling_convolution(x, weight, kernel)
-    if demodulate:
-        y = y * demodulation(weight, style, gain)[:, :, None, None]
-    elif gain != 1.0:
-        y = y * gain
-    return y
-
-
 def demodulation(weight: Tensor, style: Tensor, gain: float = 1.0) -> Tensor:
     """Factors [B,O] that give each output channel unit variance: gain / sqrt(sum_{i,k} (W s)^2 + 1e-8)."""
     return (style.square() @ weight.square().sum(dim=(2, 3)).T + 1e-8).rsqrt() * gain
@@ -81,7 +62,8 @@ def demodulation(weight: Tensor, style: Tensor, gain: float = 1.0) -> Tensor:
 class SynthesisLayer(nn.Module):
     """Modulated 3x3 convolution, noise, bias, leaky ReLU (gain sqrt(2)), clamp.
 
-    The gain is folded into demodulation, noise and bias, for leaky ReLU commutes with positive factors.
+    y = d * conv(x * s, W) with d = 1 / sqrt(sum (W s)^2 + 1e-8) (StyleGAN2, section 2.2): the same as a convolution
+    with per-sample weights, without building them. The gain is folded into demodulation, noise and bias, for leaky ReLU commutes with positive factors.
     """
 
     noise_const: Tensor
@@ -129,11 +111,11 @@ class ToRGB(nn.Module):
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         """Map [B,in,H,W] and w [B,w_dim] to [B,out,H,W]."""
-        batch, channels, height, width = x.shape
         # One small matrix product per sample: the styled weights are tiny, a pass over x is not.
         weights = self.weight[:, :, 0, 0] * (self.affine(w) * self.weight_gain)[:, None, :]
-        y = torch.baddbmm(self.bias[:, None].to(x.dtype), weights.to(x.dtype), x.reshape(batch, channels, height * width))
-        y = y.view(batch, -1, height, width)
+        pixels = x.permute(0, 2, 3, 1).flatten(1, 2)  # a view in channels-last order
+        y = torch.baddbmm(self.bias.to(x.dtype), pixels, weights.to(x.dtype).transpose(1, 2))
+        y = y.unflatten(1, x.shape[2:]).permute(0, 3, 1, 2)
         return y if self.clamp is None else y.clamp(-self.clamp, self.clamp)
 
 

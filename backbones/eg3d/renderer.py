@@ -11,6 +11,7 @@ from ...core.errors import PriorzooError
 from ...rendering.compositing import Intervals, add_background, march_intervals, sample_weights
 from ...rendering.rays import automatic_bounds
 from ...rendering.sampling import importance_distances, merged_order, stratified_distances
+from .blockwise import evaluate_samples
 from .decoder import Decoder
 from .planes import plane_axes, plane_grid, sample_planes, sample_planes_smoothly
 
@@ -76,7 +77,7 @@ def render_rays(
     The coarse samples are used again in the final march, not evaluated twice; gradients flow through all samples' values
     and through no distance.
     """
-    batch, rays, count = jitter.shape
+    count = jitter.shape[-1]
     near: float | Tensor
     far: float | Tensor
     if options.near == "auto":
@@ -87,10 +88,9 @@ def render_rays(
     axes = plane_axes(options.axes)
 
     def evaluate(distances: Tensor) -> tuple[Tensor, Tensor | None]:
-        grid = ray_grid(origins, directions, distances, options.box_warp, axes)
-        raw, colour = decoder(sample_planes(planes, grid), colours=colours)
-        shape = (batch, rays, distances.shape[-1])
-        return raw.view(shape), None if colour is None else colour.view(batch, -1, *shape[1:])
+        return evaluate_samples(
+            planes, decoder, origins, directions, distances, box_warp=options.box_warp, axes=axes, colours=colours
+        )
 
     raw, colour = evaluate(coarse)
     if u is None:
@@ -124,19 +124,3 @@ def _finish(features: Tensor | None, march: Intervals, options: RenderingOptions
     if features is None:
         return None
     return add_background(features, march, white_back=options.white_back) * 2.0 - 1.0
-
-
-@torch.no_grad()
-def ray_grid(
-    origins: Tensor, directions: Tensor, distances: Tensor, box_warp: float, axes: tuple[tuple[int, int], ...]
-) -> Tensor:
-    """Plane coordinates [B,3,R*N,2] of the points at ``distances`` [B,R,N] along rays [B,R,3]; no gradient."""
-    batch, rays, count = distances.shape
-    scale = 2.0 / box_warp
-    points = torch.addcmul(
-        (origins * scale).transpose(1, 2)[..., None], (directions * scale).transpose(1, 2)[..., None], distances[:, None]
-    )  # [B,3,R,N], a coordinate after the other
-    grid = torch.stack(
-        [torch.stack([points[:, column], points[:, row]], dim=-1) for column, row in axes], dim=1
-    )
-    return grid.view(batch, len(axes), rays * count, 2)
