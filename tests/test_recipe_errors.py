@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 from broken_recipes import BASE, BROKEN, IN_OVERRIDES, IN_PARENTS, IN_VARIANTS, SKIN, Broken
-
 from priorzoo.cli.main import main
 from priorzoo.core.errors import PriorzooError, RecipeError
 from priorzoo.core.recipe import load_recipe

@@ -104,7 +104,7 @@ def load_run(path: str | os.PathLike[str]) -> Run:
 
 def _from_checkpoint(folder: Path, checkpoint: Path) -> Run:
     state = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
-    return Run(folder, checkpoint / MODEL, load_recipe(str((folder / "recipe.yaml").resolve())), int(state["images"]))
+    return Run(folder, checkpoint / MODEL, load_recipe((folder / "recipe.yaml").resolve(), check_files=False), int(state["images"]))
 
 
 def _from_card(weights: Path) -> Run:

@@ -90,7 +90,7 @@ def begin_run(recipe: Recipe, folder: Path, resume: bool, allow_changes: bool) -
     if path.exists():
         if not resume:
             raise RunError(f"{folder}: holds a run already; continue it with --resume, or choose another folder")
-        changes = load_recipe(str(path.resolve())).difference(recipe)
+        changes = load_recipe(path.resolve(), check_files=False).difference(recipe)
         if changes and not allow_changes:
             lines = "\n".join(f"  {line}" for line in changes)
             raise RunError(f"{folder}: the recipe is not the one this run began with:\n{lines}\n--allow-changes continues with the new one")

@@ -136,7 +136,7 @@ def section_of(annotation: Any) -> type[BaseModel] | None:
     """Return the section model that the annotation names, or None."""
     for part in members(annotation):
         if inspect.isclass(bare(part)) and issubclass(bare(part), BaseModel):
-            return bare(part)  # type: ignore[no-any-return]
+            return bare(part)
     return None
 
 
@@ -164,7 +164,8 @@ def fit(value: Any, annotation: Any, finite: bool = False) -> Any:
         raise ValueError("not a finite number" if finite else "not a number")
     parts = [part for part in members(annotation) if not takes_schedule(part)]
     try:
-        adapter: TypeAdapter[Any] = TypeAdapter(Union[tuple(parts)])  # noqa: UP007  the members are only known now
+        union: Any = Union[tuple(parts)]  # noqa: UP007  the members are only known now
+        adapter: TypeAdapter[Any] = TypeAdapter(union)
     except PydanticUserError as error:
         raise ValueError("cannot be written in a recipe") from error
     try:

@@ -77,7 +77,7 @@ class _Checker:
         backbone = self.recipe.backbone
         try:
             self.provides = BACKBONES.get(backbone.name).provides(**backbone.options)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  a plug-in's own check: its message is what the user needs
             self.problems.append(refusal(error, self.tree.value["backbone"], "backbone", f"backbone {backbone.name}"))
         segmenter = self.recipe.segmenter
         if segmenter is not None:
@@ -104,7 +104,7 @@ class _Checker:
         assert node is not None
         try:
             return question(**starting_options(part.options))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  a plug-in's own check: its message is what the user needs
             self.problems.append(refusal(error, node, key, f"{key} ({part.name})"))
             return None
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -66,14 +67,17 @@ class _Builder:
 
     def __init__(self, origin: Origin, lines: bool) -> None:
         self.base, self.lines = origin, lines
-        self.events: list[yaml.Event] = []
+        self.events: list[Any] = []
         self.position = 0
         self.problems: list[Problem] = []
 
     def origin_at(self, line: int) -> Origin:
         return replace(self.base, line=line + 1) if self.lines else self.base
 
-    def next(self) -> yaml.Event:
+    def origin_of(self, event: Any) -> Origin:
+        return self.origin_at(event.start_mark.line)
+
+    def next(self) -> Any:
         event = self.events[self.position]
         self.position += 1
         return event
@@ -89,12 +93,12 @@ class _Builder:
             self.problem(after, "", "a recipe is one YAML document", "a second document")
         return node
 
-    def problem(self, event: yaml.Event, key: str, text: str, got: str = "", allowed: str = "") -> None:
-        self.problems.append(Problem(self.origin_at(event.start_mark.line), key, text, got, allowed))
+    def problem(self, event: Any, key: str, text: str, got: str = "", allowed: str = "") -> None:
+        self.problems.append(Problem(self.origin_of(event), key, text, got, allowed))
 
     def value(self, key: str, key_origin: Origin | None, depth: int) -> Node:
         event = self.next()
-        origin = self.origin_at(event.start_mark.line)
+        origin = self.origin_of(event)
         if depth > MAX_DEPTH:
             raise InvalidRecipe([*self.problems, Problem(origin, key, f"nested deeper than {MAX_DEPTH} levels")])
         if isinstance(event, yaml.AliasEvent):
@@ -107,7 +111,7 @@ class _Builder:
         if isinstance(event, yaml.MappingStartEvent):
             return Node(self.mapping(key, depth), origin, key_origin or origin)
         if isinstance(event, yaml.SequenceStartEvent):
-            items = []
+            items: list[Node] = []
             while not isinstance(self.events[self.position], yaml.SequenceEndEvent):
                 items.append(self.value(join(key, str(len(items))), None, depth + 1))
             self.next()
@@ -124,7 +128,7 @@ class _Builder:
                 self.value(key, None, depth + 1)
                 continue
             self.next()
-            name, place = event.value, self.origin_at(event.start_mark.line)
+            name, place = event.value, self.origin_of(event)
             if event.anchor or event.tag is not None:
                 self.problem(event, join(key, name), "anchors and tags are not read", "one at a key", "a plain key")
             if name == "<<" and not event.style:

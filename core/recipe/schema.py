@@ -220,6 +220,10 @@ class Recipe(Section):
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
     _check_files: bool = PrivateAttr(default=True)
 
+    def __eq__(self, other: object) -> bool:
+        """Equal when every value is, wherever it came from."""
+        return isinstance(other, Recipe) and self.to_plain() == other.to_plain()
+
     @classmethod
     def from_plain(cls, mapping: Mapping[str, Any], where: str = "<mapping>") -> Recipe:
         """Check a plain mapping, such as ``to_plain`` returns; ``where`` is the file named in errors. Files need not exist."""
