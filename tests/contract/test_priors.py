@@ -174,9 +174,7 @@ def test_documented_with_formula_shapes_and_example(name: str) -> None:
     signature = inspect.signature(PRIORS.get(name).__init__)
     for parameter in list(signature.parameters.values())[1:]:
         assert parameter.kind is inspect.Parameter.KEYWORD_ONLY and parameter.annotation is not inspect.Parameter.empty
-        assert f"{parameter.name}:" in text or _inherited(name, parameter.name), (
-            f"option {parameter.name} is not explained"
-        )
+        assert f"{parameter.name}:" in text or _inherited(name, parameter.name), f"option {parameter.name} is not explained"
 
 
 def _inherited(name: str, option: str) -> bool:
