@@ -5,7 +5,7 @@ An objective is a list of phases; each names the part whose parameters it trains
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -59,6 +59,17 @@ class EG3DObjective:
         if self.spec.r1 is not None and self.spec.r1.gamma > 0:
             out.append(Phase("R1", "discriminator", self.spec.r1.interval, self._r1_terms))
         return out
+
+    def fakes_of(self, micros: Sequence[MicroBatch]) -> dict[int, tuple[dict[str, Tensor], Tensor]]:
+        """Return the fakes that the generator's phase would hand to the discriminator's, without gradient."""
+        with torch.no_grad():
+            for micro in micros:
+                self._generator_terms(micro)
+        return dict(self._fakes)
+
+    def keep_fakes(self, fakes: dict[int, tuple[dict[str, Tensor], Tensor]]) -> None:
+        """Put such fakes where the discriminator's phase finds them."""
+        self._fakes.update(fakes)
 
     def resolution(self, micro: MicroBatch) -> int | None:
         """Return the resolution of the volume rendering at this step, None for the backbone's own."""
@@ -139,7 +150,7 @@ class EG3DObjective:
 
     def _discriminator_terms(self, micro: MicroBatch) -> list[Term]:
         if self.spec.reuse_fakes:
-            fake, fake_labels = self._fakes.pop(micro.number)
+            fake, fake_labels = self._fakes[micro.number]
         else:
             with torch.no_grad():
                 scene, fake_labels = self._render(micro, "Dmain", frozenset(), update_averages=True)

@@ -1,0 +1,203 @@
+"""What must not change a run, and what must stop it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import analytic
+import pytest
+import torch
+from priorzoo.core.errors import NonFiniteError, PriorzooError
+from priorzoo.core.recipe import Recipe
+from priorzoo.core.registry import register_prior
+from priorzoo.core.scene import Scene
+from priorzoo.core.streams import Stream
+from priorzoo.data.heads import write_heads
+from priorzoo.priors.base import Prior, PriorResult
+from priorzoo.training.checkpoints import checkpoint_folders, read_checkpoint
+from priorzoo.training.sources import open_sources
+from priorzoo.training.trainer import Trainer, train
+
+
+@register_prior("test_counted_depth")
+class CountedDepth(Prior):
+    """A pooled mean: every sample's depth counts as often as the sample has opaque pixels."""
+
+    def __init__(self, *, gain: float = 1.0) -> None:
+        super().__init__()
+        self.gain = gain
+
+    @classmethod
+    def needs(cls, **options: object) -> frozenset[str]:
+        return frozenset({"depth", "opacity"})
+
+    def forward(self, scene: Scene, stream: Stream) -> PriorResult:
+        opaque = scene.opacity.detach() > 0.5
+        count = opaque.flatten(1).sum(1).float()
+        value = torch.where(opaque, scene.depth, 0.0).flatten(1).sum(1) / count.clamp_min(1)
+        noise = 0.0 * stream.normal(1)[:, 0]
+        return PriorResult(self.gain * value + noise, count=count, pixels=count)
+
+
+@register_prior("test_second_view")
+class SecondView(Prior):
+    """Difference of mean depth between the two views."""
+
+    @classmethod
+    def needs(cls, **options: object) -> frozenset[str]:
+        return frozenset({"depth", "other_view.depth"})
+
+    def forward(self, scene: Scene, stream: Stream) -> PriorResult:
+        return PriorResult((scene.depth.flatten(1).mean(1) - scene.other_view.depth.flatten(1).mean(1)).square())
+
+
+@register_prior("test_broken")
+class Broken(Prior):
+    """Finite value, infinite gradient: the square root at zero."""
+
+    def __init__(self, *, value: bool = False) -> None:
+        super().__init__()
+        self.value = value
+
+    @classmethod
+    def needs(cls, **options: object) -> frozenset[str]:
+        return frozenset({"depth"})
+
+    def forward(self, scene: Scene, stream: Stream) -> PriorResult:
+        depth = scene.depth.flatten(1).mean(1)
+        if self.value:
+            return PriorResult(depth * float("nan"))
+        return PriorResult((depth - depth.detach()).abs().sqrt())
+
+
+@pytest.fixture(scope="module")
+def heads(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("data") / "heads.zip"
+    write_heads(path, images=8, resolution=16, held_out=0, supersample=1)
+    return path
+
+
+def recipe(heads: Path, priors: dict[str, object] | None = None, **training: object) -> Recipe:
+    return Recipe.from_plain({
+        "seed": 1,
+        "backbone": {"name": "analytic_sphere"},
+        "segmenter": {"name": "analytic_colours"},
+        "data": {"name": "eg3d", "path": str(heads)},
+        "priors": priors or {},
+        "second_view": {"kind": "near", "angle": 0.3},
+        "training": {"images": 16, "batch": 4, "checkpoint": {"every": 100}, "samples": None, "threads": 1, **training},
+    })  # fmt: skip
+
+
+def weights(recipe: Recipe, folder: Path) -> dict[str, torch.Tensor]:
+    train(recipe, folder, progress=False)
+    return read_checkpoint(checkpoint_folders(folder)[-1]).model
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+SKIN = {"name": "ssr", "region": "skin", "erosion": 1, "weight": 0.0}
+TV = {"name": "density_tv", "phase": "own", "interval": 2, "weight": 0.0}
+
+
+def test_priors_of_weight_zero_are_as_if_absent(heads: Path, tmp_path: Path) -> None:
+    control = weights(recipe(heads), tmp_path / "control")
+    assert same(control, weights(recipe(heads, {"skin": SKIN, "tv": TV}), tmp_path / "zero"))
+    assert not same(control, weights(recipe(heads, {"skin": {**SKIN, "weight": 5.0}}), tmp_path / "one"))
+
+
+def test_another_prior_changes_no_draw(heads: Path, tmp_path: Path) -> None:
+    """A prior that draws, with an all but vanishing weight: latents, cameras and data stay the control's."""
+    control = weights(recipe(heads), tmp_path / "control")
+    nearby = weights(recipe(heads, {"c": {"name": "test_counted_depth", "weight": 1e-12}}), tmp_path / "nearby")
+    assert all(torch.allclose(control[k], nearby[k], atol=1e-4) for k in control)
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_micro_batches_do_not_matter(heads: Path, tmp_path: Path, size: int) -> None:
+    """Gradients of a pooled prior and of the whole step in float64, one slice against several."""
+    priors = {
+        "pooled": {"name": "test_counted_depth", "weight": 0.3},
+        "view": {"name": "test_second_view", "weight": 2.0},
+        "tv": {**TV, "weight": 0.1},
+    }
+    gradients = []
+    for micro in (None, size):
+        given = recipe(heads, priors, micro_batch=micro)
+        trainer = Trainer(given, tmp_path, open_sources(given, tmp_path))
+        trainer.start()
+        trainer.backbone.double()
+        trainer.objective.real_labels = trainer.objective.real_labels.double()
+        slices = trainer.micro_batches()
+        for part in slices:
+            part.real, part.labels = part.real.double(), part.labels.double()
+        found = {}
+        for phase in trainer.phases:
+            trainer.optimisers[phase.part].step = lambda: None  # type: ignore[assignment,method-assign]
+            trainer._run_phase(phase, slices)
+            found[phase.name] = {n: p.grad.clone() for n, p in trainer._named(phase.part) if p.grad is not None}
+        gradients.append(found)
+    for phase in gradients[0]:
+        assert gradients[0][phase].keys() == gradients[1][phase].keys() and gradients[0][phase]
+        for name, expected in gradients[0][phase].items():
+            assert torch.allclose(gradients[1][phase][name], expected, rtol=1e-6, atol=1e-12), (phase, name)
+
+
+def test_a_seed_gives_the_same_run(heads: Path, tmp_path: Path) -> None:
+    assert same(weights(recipe(heads), tmp_path / "a"), weights(recipe(heads), tmp_path / "b"))
+
+
+@pytest.mark.parametrize(("value", "text"), [(True, "its value is not finite"), (False, "its gradient of generator.")])
+def test_nonfinite_stops_and_names_term_step_and_parameter(heads: Path, tmp_path: Path, value: bool, text: str) -> None:
+    given = recipe(
+        heads, {"fine": {"name": "test_counted_depth", "weight": 1.0}, "bad": {"name": "test_broken", "value": value, "weight": 1.0}}
+    )
+    with pytest.raises(NonFiniteError) as caught:
+        train(given, tmp_path / "run", progress=False)
+    message = str(caught.value)
+    assert "step 0" in message and "phase Gmain" in message and "'prior/bad'" in message and text in message
+    assert not checkpoint_folders(tmp_path / "run")
+
+
+def test_nonfinite_gradients_can_be_replaced(heads: Path, tmp_path: Path) -> None:
+    given = recipe(heads, {"bad": {"name": "test_broken", "weight": 1.0}}, nonfinite_gradients="replace")
+    assert all(bool(torch.isfinite(t).all()) for t in weights(given, tmp_path / "run").values())
+
+
+def test_a_term_that_sees_nothing_warns_by_name(heads: Path, tmp_path: Path) -> None:
+    blind = {"gone": {**SKIN, "erosion": 15, "weight": 1.0}}
+    with pytest.warns(UserWarning, match="prior 'gone' saw no pixel"):
+        train(recipe(heads, blind, log_every=8), tmp_path / "run", progress=False)
+    records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert records[0]["prior/gone/pixels"] == 0.0 and records[0]["prior/gone/samples"] == 0.0
+
+
+def test_scheduled_options_and_weights_reach_the_prior(heads: Path, tmp_path: Path) -> None:
+    ramp = {"kind": "linear", "start": 1.0, "end": 3.0, "until": 16}
+    given = recipe(heads, {"c": {"name": "test_counted_depth", "weight": ramp, "gain": ramp}}, log_every=4)
+    train(given, tmp_path / "run", progress=False)
+    records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    for record, scale in zip(records, (1.0, 1.5, 2.0, 2.5), strict=True):
+        assert record["prior/c/weighted"] / record["prior/c/raw"] == pytest.approx(scale)
+        assert record["prior/c/raw"] / scale == pytest.approx(2.5, abs=0.3)  # the ball's depth
+
+
+def test_the_extra_view_is_rendered_once_and_only_when_asked(heads: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    renders: list[int] = []
+    plain = analytic.AnalyticSphere.render
+    monkeypatch.setattr(analytic.AnalyticSphere, "render", lambda self, *a, **k: (renders.append(1), plain(self, *a, **k))[1])
+    views = {f"view{i}": {"name": "test_second_view", "weight": 1.0} for i in range(3)}
+    for priors, expected in (({}, 2), (views, 3)):  # generator and discriminator phase, and one more view
+        given = recipe(heads, priors)
+        trainer = Trainer(given, tmp_path, open_sources(given, tmp_path))
+        trainer.start()
+        renders.clear()
+        trainer.train_step()
+        assert len(renders) == expected
+
+
+def test_errors_are_priorzoo_errors() -> None:
+    assert issubclass(NonFiniteError, PriorzooError)
