@@ -11,7 +11,6 @@ import typer
 
 if TYPE_CHECKING:
     from ..metrics.protocol import Result
-    from ..training.run import Run
 
 MEASURING = ("evaluation", "data", "segmenter", "estimator")
 
@@ -34,7 +33,7 @@ def command(
     """Measure images and shapes by the run's own recipe and write the result with its protocol."""
     from ..core.errors import PriorzooError
     from ..core.recipe.loading import load_changed
-    from ..training.measuring import evaluator_for
+    from ..training.measuring import evaluator_for, result_path
     from ..training.memory import keep_freed_memory
     from ..training.run import load_run
 
@@ -59,17 +58,6 @@ def command(
     result.save(target)
     print_result(result)
     typer.echo(str(target))
-
-
-def result_path(given: str, run: Run) -> Path:
-    """Where the result of a run, of one of its checkpoints, or of weights belongs by default."""
-    place = Path(given)
-    if (place / "recipe.yaml").is_file():
-        return place / "results" / "evaluation.json"
-    if run.folder != run.weights.parent:  # one checkpoint of a run
-        return run.folder / "results" / f"evaluation-{run.weights.parent.name}.json"
-    # Weights with a card may lie in the installed package, where nothing is written.
-    return Path("runs") / run.weights.parent.name / "results" / "evaluation.json"
 
 
 def print_result(result: Result) -> None:
