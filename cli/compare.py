@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 
 
 def command(
-    runs: Annotated[
-        list[str], typer.Argument(help="Run folders or result files; the first is what the others are compared to.")
-    ],
+    runs: Annotated[list[str], typer.Argument(help="Run folders or result files; the first is what the others are compared to.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Put results side by side; results of unequal protocols are refused, naming the field."""
@@ -90,9 +88,7 @@ def print_comparison(results: Sequence[Result]) -> None:
         table.add_row(f"{column.label}{unit}\n{aim}", *cells, "" if true is None else f"{true.value:.4g}")
     console = Console()
     console.print(table)
-    console.print(
     console.print("Where closer to true is better, differences are those of the distances to it. A star: zero is outside.")
-    )
 
 
 def shared_columns(results: Sequence[Result]) -> list[str]:
