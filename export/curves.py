@@ -6,6 +6,7 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -36,41 +37,37 @@ def panel_keys(records: Mapping[str, Sequence[Mapping[str, Any]]], most: int = 8
     return sorted(kept, key=rank)[:most]
 
 
-def curves_png(records: Mapping[str, Sequence[Mapping[str, Any]]], *, width: int = 4) -> bytes | None:
+def curves_png(
+    records: Mapping[str, Sequence[Mapping[str, Any]]], colours: Mapping[str, str] | None = None, *, width: int = 4
+) -> bytes | None:
     """Plot the logged quantities of several runs, one panel each over the images seen; None when nothing was logged.
 
-    ``records``: per run, the lines of its ``metrics.jsonl``. Colours follow the order of the runs.
+    ``records``: per run, the lines of its ``metrics.jsonl``. ``colours`` per run; otherwise they follow the order.
     """
     keys = panel_keys(records)
     if not keys:
         return None
+    paint = colours or dict(zip(records, cycle(LINE_COLOURS), strict=False))
     columns = min(width, len(keys))
     rows = -(-len(keys) // columns)
     figure, panels = _figure(rows, columns, (3.1 * columns, 2.3 * rows))
     for panel, key in zip(panels, keys, strict=False):
         positive = True
-        for index, rows_of_run in enumerate(records.values()):
-            points = [
-                (r["images"], r[key]) for r in rows_of_run if _is_number(r.get(key)) and _is_number(r.get("images"))
-            ]
+        for name, rows_of_run in records.items():
+            points = [(r["images"], r[key]) for r in rows_of_run if _is_number(r.get(key)) and _is_number(r.get("images"))]
             if points:
                 x, y = zip(*points, strict=True)
                 positive &= min(y) > 0 and max(y) > 20 * min(y)
-                colour = LINE_COLOURS[index % len(LINE_COLOURS)]
-                panel.plot(x, y, color=colour, linewidth=1.3, marker="." if len(x) < 3 else "")
-        panel.set_title(
-            key.removeprefix("prior/").removesuffix("/raw") + (" (prior)" if key.startswith("prior/") else "")
-        )
+                panel.plot(x, y, color=paint[name], linewidth=1.3, marker="." if len(x) < 3 else "")
+        panel.set_title(key.removeprefix("prior/").removesuffix("/raw") + (" (prior)" if key.startswith("prior/") else ""))
         panel.set_yscale("log" if positive else "linear")
     for panel in panels[len(keys) :]:
         panel.axis("off")
     for panel in panels[max(0, len(keys) - columns) : len(keys)]:
         panel.set_xlabel("images seen")
-    handles = [_line(LINE_COLOURS[i % len(LINE_COLOURS)]) for i in range(len(records))]
+    handles = [_line(paint[name]) for name in records]
     # A plotted name is text: a dollar sign in it does not begin a formula.
-    figure.legend(
-        handles, [n.replace("$", r"\$") for n in records], loc="outside upper left", ncols=min(4, len(records))
-    )
+    figure.legend(handles, [n.replace("$", r"\$") for n in records], loc="outside upper left", ncols=min(4, len(records)))
     return _png(figure)
 
 
@@ -105,7 +102,7 @@ def depth_profile_png(profiles: Sequence[Profile], eyes: NDArray[np.bool_], *, p
     panel.set_xlabel("across the face (world units); shaded: the eye")
     panel.set_ylabel("towards the camera (world units)")
     panel.set_aspect("equal", adjustable="datalim")
-    panel.legend(frameon=False, loc="lower center")
+    panel.legend(frameon=False, loc="lower center", fontsize=8)
     return _png(figure)
 
 

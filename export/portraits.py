@@ -78,8 +78,7 @@ def scene_portraits(scenes: dict[float, Scene], heat: Heat | None = None) -> lis
     images = image_pictures(front.image)
     normals = normal_pictures(front.normals, front.opacity, _of(front))
     return [
-        Portrait(images[i], normals[i], tuple(view[i] for view in surfaces), heats[i].detach().float().cpu())
-        for i in range(len(images))
+        Portrait(images[i], normals[i], tuple(view[i] for view in surfaces), heats[i].detach().float().cpu()) for i in range(len(images))
     ]
 
 

@@ -75,9 +75,7 @@ def shaded_pictures(normals: Tensor, opacity: Tensor, camera: Camera) -> list[Pi
     return _over_backdrop(grey.expand(-1, 3, -1, -1), opacity, BACKDROP)
 
 
-def heat_pictures(
-    heat: Tensor, ceiling: float, under: Sequence[Picture] | None = None, *, colours: str = "inferno"
-) -> list[Picture]:
+def heat_pictures(heat: Tensor, ceiling: float, under: Sequence[Picture] | None = None, *, colours: str = "inferno") -> list[Picture]:
     """Colour non-negative maps [B,1,h,w] by a matplotlib colour map from 0 to ``ceiling``; above it the last colour.
 
     The square root of the value is coloured: small values stay visible. Pixels where the map is exactly 0 were not
@@ -135,9 +133,7 @@ def contact_sheet(rows: Sequence[Sequence[Picture]], *, gap: int = 2) -> Picture
     height, width = tiles[0].shape[:2]
     for tile in tiles:
         if tile.shape[:2] != (height, width):
-            raise ValueError(
-                f"a contact sheet takes pictures of one size: {height}x{width} and {tile.shape[0]}x{tile.shape[1]}"
-            )
+            raise ValueError(f"a contact sheet takes pictures of one size: {height}x{width} and {tile.shape[0]}x{tile.shape[1]}")
     columns = max(len(row) for row in rows)
     sheet = np.empty((len(rows) * (height + gap) - gap, columns * (width + gap) - gap, 3), np.uint8)
     sheet[:] = BACKDROP

@@ -1,0 +1,114 @@
+"""``priorzoo ablate``: train and measure every variant of a recipe, and make the table and the report."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from ..export.page import Row
+    from ..metrics.evaluation import Progress
+
+
+def command(
+    recipe: Annotated[str, typer.Argument(help="Recipe with variants: a shipped name or the path of a YAML file.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="Changes to all variants: training.images=4000")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="The ablation's folder. [default: runs/<recipe>]")] = None,
+    only: Annotated[str, typer.Option("--only", help="Some of the variants, separated by commas.")] = "",
+    allow_changes: Annotated[bool, typer.Option("--allow-changes", help="Continue although the recipe has changed.")] = False,
+    report: Annotated[bool, typer.Option("--report/--no-report", help="Write report.html at the end.")] = True,
+) -> None:
+    """Train every variant from the same start, measure them and the start alike, and print the table.
+
+    The same command continues where it was stopped: what is finished is not done again.
+    """
+    from rich.console import Console
+
+    from ..core.recipe import load_recipe
+    from ..export.measures import findings, full_table, short_table
+    from ..export.monitors import default_monitors
+    from ..export.report import write_report
+    from ..export.subjects import read_subjects
+    from ..training.ablation import run_ablation
+    from ..training.memory import keep_freed_memory
+
+    # A log file has no width of its own: 80 columns would break every cell.
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    started = time.monotonic()
+    keep_freed_memory()
+    loaded = load_recipe(recipe, tuple(overrides or ()))
+    folder = out or Path("runs") / Path(recipe).with_suffix("").name
+    wanted = [name.strip() for name in only.split(",") if name.strip()]
+    with _progress() as measuring:
+        run_ablation(
+            loaded, folder, only=wanted, allow_changes=allow_changes, say=lambda line: console.print(line, markup=False),
+            report=measuring, monitors=default_monitors,
+        )  # fmt: skip
+    subjects = read_subjects([folder])
+    rows = subjects.rows
+    print_tables(console, *full_table(rows, subjects.control))
+    console.print(table("", *short_table(rows, subjects.control)))
+    for finding in findings(rows, subjects.control):
+        console.print(f"{finding.name} against {finding.control}", style="bold", markup=False)
+        for sentence in finding.sentences():
+            console.print(f"  {sentence}", markup=False)
+    if report:
+        console.print(f"report: {write_report([folder])}", markup=False)
+    console.print(f"{time.monotonic() - started:.0f} s")
+
+
+def print_tables(console: Console, headings: list[str], rows: list[Row]) -> None:
+    """Print grouped rows as one table for each group."""
+    starts = [index for index, row in enumerate(rows) if not row.cells] + [len(rows)]
+    for start, stop in pairwise(starts):
+        console.print(table(rows[start].name, headings, rows[start + 1 : stop]))
+
+
+def table(title: str, headings: list[str], rows: list[Row]) -> Table:
+    """A table for the terminal: differences below values, green and red where the interval excludes zero."""
+    from rich.table import Table
+    from rich.text import Text
+
+    out = Table(title=title or None, title_justify="left")
+    for index, heading in enumerate(headings):
+        out.add_column(Text(heading), justify="left" if index == 0 else "right", overflow="fold")
+    colours = {"better": "green", "worse": "red"}
+    for row in rows:
+        cells = []
+        for cell in row.cells:
+            text = Text(cell.text)
+            if cell.note:
+                text.append(f"\n{cell.note}", style=colours.get(cell.verdict, "dim"))
+            cells.append(text)
+        out.add_row(Text(row.name), *cells)
+    return out
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    """Show how far measuring is, on a terminal only."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        tasks: dict[str, int] = {}
+
+        def report(part: str, done: int, total: int) -> None:
+            task = tasks.setdefault(part, -1)
+            if task == -1:
+                task = tasks[part] = bar.add_task(part, total=total)
+            bar.update(task, completed=done, total=total, visible=done < total)  # type: ignore[arg-type]
+
+        yield report

@@ -1,0 +1,307 @@
+"""Ablation: every variant of a recipe trained from one start and measured alike, resumable at every point.
+
+The folder holds ``recipe.yaml`` (with the variants), ``data/`` (generated once, used by all), one run a variant, ``base/`` with
+the measures of the start, and ``results.json``: who was measured, with which switches, and where its result lies.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..core.errors import PriorzooError, RunError, did_you_mean
+from ..core.files import write_text_atomically
+from ..core.recipe import Recipe, load_recipe
+from ..core.recipe.writing import write_yaml
+from ..core.schedule import Schedule
+from .measuring import evaluator_for, measure_run
+from .run import Run, circumstances, load_run, locked, read_record
+from .trainer import Monitor, train
+
+if TYPE_CHECKING:
+    from ..metrics.evaluation import Evaluator, Progress
+    from ..metrics.protocol import Result
+
+KIND, VERSION = "priorzoo ablation", 1
+BASE, DATA, RESULTS = "base", "data", "results.json"
+RESULT = Path("results") / "evaluation.json"
+_SAME = ("seed", "data", "evaluation", "init")  # what pairing rests on: equal in all variants
+
+Measure = Callable[[Run, str], "Result"]
+"""Measures a run, named for people."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured model: ``folder`` relative to the ablation's (its result lies in it), ``switches`` as in the paper's Table 1.
+
+    ``key`` identifies the weights and the protocol that the result belongs to; ``images`` and ``seconds`` of training.
+    """
+
+    name: str
+    folder: str
+    switches: dict[str, bool]
+    key: str
+    images: int
+    seconds: float
+
+
+@dataclass
+class Ablation:
+    """A folder's state: the recipe with its variants, the rows measured so far, in order, and the control's name."""
+
+    folder: Path
+    recipe: Recipe
+    rows: list[Row] = field(default_factory=list)
+    circumstances: dict[str, Any] = field(default_factory=dict)
+    name: str = ""
+
+    @property
+    def control(self) -> str:
+        """The first variant: what the others are compared with."""
+        return next(iter(self.recipe.variants))
+
+    def result(self, row: Row) -> Result:
+        """Read a row's result."""
+        from ..metrics.protocol import Result
+
+        return Result.load(self.folder / row.folder / RESULT)
+
+    def save(self) -> None:
+        """Write ``results.json``: rows, and per column the value and the paired difference to the control."""
+        plain = {
+            "kind": KIND, "version": VERSION, "recipe": self.name, "control": self.control,
+            "circumstances": self.circumstances, "rows": [{**vars(row), **self._measures(row)} for row in self.rows],
+        }  # fmt: skip
+        write_text_atomically(self.folder / RESULTS, json.dumps(plain, indent=1) + "\n")
+
+    def _measures(self, row: Row) -> dict[str, Any]:
+        from ..metrics.columns import COLUMNS, TRUE
+        from ..metrics.protocol import paired_difference
+
+        result = self.result(row)
+        control = next((self.result(r) for r in self.rows if r.name == self.control and r.name != row.name), None)
+        columns: dict[str, Any] = {}
+        for key in result.columns():
+            columns[key] = {"value": _plain_interval(result.value(key))}
+            true = result.true_value(key)
+            if true is not None:
+                columns[key]["true"] = _plain_interval(true)
+            if control is not None and key in control.terms:
+                to_true = COLUMNS[key].goal == TRUE and result.has_true_value(key)
+                name = "difference_of_distances_to_true" if to_true else "difference_to_control"
+                columns[key][name] = _plain_interval(paired_difference(result, control, key, distance=to_true))
+        return {"columns": columns}
+
+
+def run_ablation(
+    recipe: Recipe,
+    folder: str | os.PathLike[str],
+    *,
+    only: Sequence[str] = (),
+    allow_changes: bool = False,
+    progress: bool = True,
+    say: Callable[[str], None] = lambda _: None,
+    report: Progress | None = None,
+    measure: Measure | None = None,
+    monitors: Callable[[Recipe], Sequence[Monitor]] = lambda _: (),
+) -> Ablation:
+    """Train every variant of ``recipe`` (or those named in ``only``) into ``folder``, measure the start and each of them.
+
+    What is finished is not done again: a run by its record, a measure by the weights and the protocol that it belongs to. The
+    control is the first variant; with ``only`` it may be missing, and the differences with it, until it is run too.
+    ``say`` is told what begins, ``report`` how far measuring is; ``measure`` replaces the measuring;
+    ``monitors`` gives the training of each variant what it calls at every sample picture.
+
+    Raises RecipeError or RunError when there are no variants, one is unknown, they cannot be paired, or the folder belongs to
+    another recipe (unless ``allow_changes``); and whatever training raises.
+    """
+    place = Path(folder)
+    variants = _variants(recipe, only)
+    with locked(place):
+        ablation = _begin(recipe, place, allow_changes)
+        measuring = measure or _Measuring(recipe, place / DATA, report)
+        if recipe.init is not None:
+            say(f"{BASE}: measuring the start, {Path(recipe.init).name}")
+            off = dict.fromkeys(switches(recipe), False)
+            _measured(ablation, BASE, load_run(recipe.init), off, 0.0, measuring)
+        for name, variant in variants.items():
+            say(f"{name}: training")
+            run = train(
+                variant,
+                place / name,
+                resume=True,
+                data_folder=place / DATA,
+                allow_changes=allow_changes,
+                progress=progress,
+                monitors=monitors(variant),
+            )
+            say(f"{name}: measuring")
+            seconds = float(read_record(place / name).get("seconds", 0.0))
+            _measured(ablation, name, run, _switched(recipe, variant), seconds, measuring)
+    return ablation
+
+
+def load_ablation(folder: str | os.PathLike[str]) -> Ablation:
+    """Open an ablation folder, which may have been moved; raises RunError where it is none or damaged."""
+    place = Path(folder)
+    path = place / RESULTS
+    try:
+        plain = json.loads(path.read_text(encoding="utf-8"))
+        if plain["kind"] != KIND or plain["version"] != VERSION:
+            raise ValueError(f"kind {plain['kind']!r}, version {plain['version']!r}")
+        names = Row.__dataclass_fields__
+        rows = [Row(**{name: row[name] for name in names}) for row in plain["rows"]]
+    except FileNotFoundError as error:
+        raise RunError(f"{place}: not an ablation (no {RESULTS})") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{path}: cannot be read as results of `priorzoo ablate` of version {VERSION} ({error!r})") from error
+    recipe = load_recipe((place / "recipe.yaml").resolve(), check_files=False)
+    return Ablation(place, recipe, rows, plain["circumstances"], plain["recipe"])
+
+
+def is_ablation(folder: str | os.PathLike[str]) -> bool:
+    """Whether the folder holds the results of an ablation."""
+    path = Path(folder) / RESULTS
+    return path.is_file() and f'"{KIND}"' in path.read_text(encoding="utf-8")[:200]
+
+
+class _Measuring:
+    """Measures runs by the ablation's own recipe, whatever their own says; builds what they share when the first is measured."""
+
+    def __init__(self, recipe: Recipe, data_folder: Path, report: Progress | None) -> None:
+        self.recipe, self.data_folder, self.report = recipe, data_folder, report
+        self.evaluator: Evaluator | None = None
+
+    def __call__(self, run: Run, subject: str) -> Result:
+        self.evaluator = self.evaluator or evaluator_for(self.recipe, self.data_folder)
+        return measure_run(run, self.data_folder, evaluator=self.evaluator, subject=subject, progress=self.report)
+
+
+def switches(recipe: Recipe) -> list[str]:
+    """Return the switches of an ablation's table: ``R1``, then every prior that some variants have and others have not."""
+    active = [_active(recipe.variant(name)) for name in recipe.variants]
+    names = dict.fromkeys(name for one in active for name in one)
+    return ["R1", *(n for n in names if n != "R1" and not all(n in one for one in active))]
+
+
+def _active(recipe: Recipe) -> list[str]:
+    """Entries that act: R1 and the priors whose weight is not the constant 0."""
+    r1 = ["R1"] if recipe.objective.r1 is not None and recipe.objective.r1.gamma > 0 else []
+    return r1 + [n for n, e in recipe.priors.items() if isinstance(e.weight, Schedule) or e.weight != 0]
+
+
+def _switched(recipe: Recipe, variant: Recipe) -> dict[str, bool]:
+    active = _active(variant)
+    return {name: name in active for name in switches(recipe)}
+
+
+def _variants(recipe: Recipe, only: Sequence[str]) -> dict[str, Recipe]:
+    """The wanted variants' recipes, in the recipe's order; checks names and that they can be paired."""
+    where = recipe.source or "this recipe"
+    if not recipe.variants:
+        raise PriorzooError(f"{where}: has no `variants`, so there is nothing to compare; `priorzoo train` runs a single recipe")
+    for name in only:
+        if name not in recipe.variants:
+            raise PriorzooError(
+                f"--only: {where} has no variant {name!r}{did_you_mean(name, recipe.variants)}; it has: {', '.join(recipe.variants)}"
+            )
+    for name in recipe.variants:
+        if name in (BASE, DATA) or not name.replace("_", "").replace("-", "").isalnum():
+            raise PriorzooError(
+                f"{where}: a variant cannot be called {name!r}: it names a folder of letters, digits, - and _, "
+                f"and {BASE} and {DATA} are taken"
+            )
+    resolved = {name: recipe.variant(name) for name in recipe.variants}
+    control, first = next(iter(resolved.items()))
+    for name, variant in resolved.items():
+        for line in first.difference(variant):
+            if line.split(":")[0].split(".")[0] in _SAME:
+                raise PriorzooError(
+                    f"{where}: variants {control!r} and {name!r} cannot be paired: {line}. All variants share {', '.join(_SAME)}"
+                )
+    return {name: variant for name, variant in resolved.items() if not only or name in only}
+
+
+def _begin(recipe: Recipe, folder: Path, allow_changes: bool) -> Ablation:
+    """Make or reopen the folder; a changed recipe is refused with the difference."""
+    path = folder / "recipe.yaml"
+    if path.exists() and not allow_changes:
+        changes = _changes(load_recipe(path.resolve(), check_files=False), recipe)
+        if changes:
+            lines = "\n".join(f"  {line}" for line in changes)
+            raise RunError(
+                f"{folder}: the recipe is not the one this ablation began with:\n{lines}\n--allow-changes continues with the new one"
+            )
+    write_text_atomically(path, write_yaml(_with_variants(recipe)))
+    rows = load_ablation(folder).rows if is_ablation(folder) else []
+    order = [BASE, *recipe.variants]
+    known = sorted((row for row in rows if row.name in order), key=lambda row: order.index(row.name))
+    return Ablation(folder, recipe, known, circumstances(), recipe.source or folder.name)
+
+
+def _with_variants(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as plain values whose variants say what differs after overrides, so that it can be read back alone."""
+    plain = recipe.to_plain()
+    resolved = {name: recipe.variant(name).to_plain() for name in recipe.variants}
+    base = {key: value for key, value in plain.items() if key != "variants"}
+    return {**plain, "variants": {name: _overlay(base, one) for name, one in resolved.items()}}
+
+
+def _overlay(base: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """What must be merged over ``base`` to give ``wanted``; None removes a key."""
+    out: dict[str, Any] = {key: None for key in base if key not in wanted}
+    for key, value in wanted.items():
+        old = base.get(key)
+        if isinstance(value, Mapping) and isinstance(old, Mapping) and value:
+            inner = _overlay(old, value)
+            if inner:
+                out[key] = inner
+        elif value != old or key not in base:
+            out[key] = value
+    return out
+
+
+def _changes(old: Recipe, new: Recipe) -> list[str]:
+    """Differences of two recipes and of their variants, one line each."""
+    lines = old.difference(new)
+    for name in dict.fromkeys([*old.variants, *new.variants]):
+        if name not in new.variants or name not in old.variants:
+            lines.append(f"variants.{name}: {'removed' if name in old.variants else 'new'}")
+            continue
+        own = old.variant(name).difference(new.variant(name))
+        lines += [f"variants.{name}: {line}" for line in own if line not in lines]
+    return lines
+
+
+def _measured(ablation: Ablation, name: str, run: Run, on: Mapping[str, bool], seconds: float, measure: Measure) -> None:
+    """Measure a run unless its result is there, and put its row in its place."""
+    path = ablation.folder / name / RESULT
+    key = _key(run, ablation.recipe)
+    known = next((row for row in ablation.rows if row.name == name), None)
+    if known is None or known.key != key or not path.exists():
+        measure(run, name).save(path)
+    row = Row(name, name, dict(on), key, run.images, round(seconds, 1))
+    order = [BASE, *ablation.recipe.variants]
+    rows = [r for r in ablation.rows if r.name != name]
+    ablation.rows = sorted([*rows, row], key=lambda r: order.index(r.name))
+    ablation.save()
+
+
+def _key(run: Run, recipe: Recipe) -> str:
+    """A hash of the weights and of everything in the recipe that measuring depends on."""
+    digest = hashlib.blake2b(run.weights.read_bytes(), digest_size=16)
+    plain = recipe.to_plain()
+    measured = {key: plain.get(key) for key in ("background", "data", "segmenter", "estimator", "evaluation")}
+    digest.update(json.dumps([run.recipe.to_plain()["backbone"], measured], sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def _plain_interval(interval: Any) -> dict[str, float | int | None]:
+    numbers = {"value": interval.value, "low": interval.low, "high": interval.high}
+    return {**{k: float(v) if v == v else None for k, v in numbers.items()}, "count": interval.count}
