@@ -35,9 +35,7 @@ def density_from_raw(raw: Tensor) -> Tensor:
     return F.softplus(raw - 1.0)
 
 
-def march_intervals(
-    raw: Tensor, distances: Tensor, *, activated: bool = False, last_edge: float | Tensor | None = None
-) -> Intervals:
+def march_intervals(raw: Tensor, distances: Tensor, *, activated: bool = False, last_edge: float | Tensor | None = None) -> Intervals:
     """Weights of the intervals between sorted samples.
 
     density_i = softplus((raw_i + raw_{i+1}) / 2 - 1): averaged before the activation; alpha_i = 1 - exp(-density_i
@@ -57,9 +55,7 @@ def march_intervals(
     middles = 0.5 * (distances[..., 1:] + distances[..., :-1])
     edges = distances
     if last_edge is not None:
-        end = torch.maximum(
-            distances[..., -1:], torch.as_tensor(last_edge).to(distances).expand_as(distances[..., -1:])
-        )
+        end = torch.maximum(distances[..., -1:], torch.as_tensor(last_edge).to(distances).expand_as(distances[..., -1:]))
         edges = torch.cat([distances, end], dim=-1)
         middle_raw = torch.cat([middle_raw, raw[..., -1:]], dim=-1)
         middles = torch.cat([middles, 0.5 * (distances[..., -1:] + end)], dim=-1)
@@ -122,9 +118,7 @@ def composite_intervals(
     return add_background(features, march, white_back=white_back, background=background), march
 
 
-def add_background(
-    features: Tensor, march: Intervals, *, white_back: bool = False, background: Tensor | None = None
-) -> Tensor:
+def add_background(features: Tensor, march: Intervals, *, white_back: bool = False, background: Tensor | None = None) -> Tensor:
     """Put white, or background features [B,C,R], behind foreground features [B,C,R]."""
     if white_back:
         features = features + (1.0 - march.opacity)[:, None]

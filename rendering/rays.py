@@ -68,9 +68,7 @@ def ray_box_bounds(origins: Tensor, directions: Tensor, side: float) -> tuple[Te
 
 
 @torch.no_grad()
-def automatic_bounds(
-    origins: Tensor, directions: Tensor, side: float, *, as_published: bool = True
-) -> tuple[Tensor, Tensor]:
+def automatic_bounds(origins: Tensor, directions: Tensor, side: float, *, as_published: bool = True) -> tuple[Tensor, Tensor]:
     """Per-ray bounds [B,R,1] from the box of ``side``, for rays [B,R,3]; no gradient.
 
     Rays that miss the box get the smallest near of those that hit, and the largest far; ``as_published`` they get the

@@ -10,9 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def stratified_distances(
-    near: float | Tensor, far: float | Tensor, count: int, jitter: Tensor, *, disparity: bool = False
-) -> Tensor:
+def stratified_distances(near: float | Tensor, far: float | Tensor, count: int, jitter: Tensor, *, disparity: bool = False) -> Tensor:
     """Distances [B,R,count] that grow along each ray, one per stratum.
 
     t_i = near + (far - near) (i + u_i) / (count - 1): EG3D's rule, which moves samples *forward only*, so the last one lies in

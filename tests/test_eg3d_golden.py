@@ -21,20 +21,23 @@ from priorzoo.rendering.rays import rays_from_camera
 from torch import Tensor
 
 GOLDEN = Path(__file__).parent / "golden"
-COMMON: dict[str, Any] = dict(
-    noise="const",
-    depth="as_published",
-    discriminator_channel_base=2048,
-    discriminator_channel_max=16,
-    channel_base=2048,
-)
+COMMON: dict[str, Any] = {
+    "noise": "const",
+    "depth": "as_published",
+    "discriminator_channel_base": 2048,
+    "discriminator_channel_max": 16,
+    "channel_base": 2048,
+}
 MODELS: dict[str, dict[str, Any]] = {
-    "eg3d": dict(
-        z_dim=64, channel_max=16, samples_coarse=8, samples_fine=8, superresolution="2x", image_resolution=128
-    ),
-    "eg3d_8xdc": dict(
-        z_dim=32, channel_max=24, samples_coarse=12, samples_fine=7, superresolution="8xdc", image_resolution=512
-    ),
+    "eg3d": {"z_dim": 64, "channel_max": 16, "samples_coarse": 8, "samples_fine": 8, "superresolution": "2x", "image_resolution": 128},
+    "eg3d_8xdc": {
+        "z_dim": 32,
+        "channel_max": 24,
+        "samples_coarse": 12,
+        "samples_fine": 7,
+        "superresolution": "8xdc",
+        "image_resolution": 512,
+    },
 }
 IMAGE_STRIDE = {"eg3d": 4, "eg3d_8xdc": 16}
 PLANE_STRIDE = {"eg3d": 16, "eg3d_8xdc": 32}
@@ -69,11 +72,7 @@ class Case:
         with np.load(GOLDEN / name / "weights.npz") as stored:
             weights = {key: torch.from_numpy(stored[key].astype(np.float32)) for key in stored}
         for prefix, part in (("G.", self.backbone.generator), ("D.", self.backbone.discriminator)):
-            state = {
-                key[2:]: value
-                for key, value in weights.items()
-                if key.startswith(prefix) and "dataset_label_std" not in key
-            }
+            state = {key[2:]: value for key, value in weights.items() if key.startswith(prefix) and "dataset_label_std" not in key}
             missing, unexpected = part.load_state_dict(state, strict=False)
             assert not unexpected and all(key.endswith("resample_filter") for key in missing)
         with np.load(GOLDEN / name / "io.npz") as stored:
@@ -86,9 +85,7 @@ class Case:
     def prepare(self, **options: Any) -> Latents:
         return self.backbone.prepare(Latents({"z": self.io["z"]}), self.io["c_cond"], **options)
 
-    def render(
-        self, variant: str = "det", *, take: slice = slice(None), needs: frozenset[str] = IMAGES, **options: Any
-    ) -> Any:
+    def render(self, variant: str = "det", *, take: slice = slice(None), needs: frozenset[str] = IMAGES, **options: Any) -> Any:
         """Render with options changed for this call; the planes are shared between calls unless the noise changes."""
         before = self.backbone.options
         try:
@@ -101,9 +98,7 @@ class Case:
                 streams = StoredStreams(self.io["inj_jitter"][take], u[take])
             sampling = Sampling() if variant == "inj" else DETERMINISTIC
             resolution = self.io[f"{variant}/image_raw"].shape[-1]
-            return self.backbone.render(
-                latents[take], camera, needs, streams=streams, resolution=resolution, sampling=sampling
-            )
+            return self.backbone.render(latents[take], camera, needs, streams=streams, resolution=resolution, sampling=sampling)
         finally:
             self.backbone.options, self.backbone.rendering = before, before.rendering()
 
@@ -182,21 +177,19 @@ def test_final_features(case: Case) -> None:
     origins, directions = rays_from_camera(case.camera, 16, 16)
     jitter = torch.full_like(io["det/depths_coarse"][..., 0], 0.5)
     u = torch.linspace(0, 1, io["det/depths_fine"].shape[2]).expand(2, 256, -1)
-    result = render_rays(
-        case.shared["planes"], backbone.generator.decoder, origins, directions, backbone.rendering, jitter=jitter, u=u
-    )
+    result = render_rays(case.shared["planes"], backbone.generator.decoder, origins, directions, backbone.rendering, jitter=jitter, u=u)
     assert result.features is not None
     close(result.features.transpose(1, 2)[:, ::7], io["det/feature_sub"])
 
 
 VARIANTS: dict[str, dict[str, Any]] = {
-    "nr64_inplace": dict(raw_image="as_published"),
-    "no_importance": dict(samples_fine=0),
-    "sr_noise_const": dict(superresolution_noise="const"),
-    "white_back": dict(white_back=True),
-    "disparity": dict(disparity=True),
-    "auto_rays": dict(near="auto", far="auto", box_warp=0.4),
-    "backbone_noise_none": dict(noise="none"),
+    "nr64_inplace": {"raw_image": "as_published"},
+    "no_importance": {"samples_fine": 0},
+    "sr_noise_const": {"superresolution_noise": "const"},
+    "white_back": {"white_back": True},
+    "disparity": {"disparity": True},
+    "auto_rays": {"near": "auto", "far": "auto", "box_warp": 0.4},
+    "backbone_noise_none": {"noise": "none"},
 }
 
 
@@ -220,7 +213,7 @@ def test_the_in_place_quirk_is_an_option(small_case: Case) -> None:
 def test_variants_of_8xdc(case: Case) -> None:
     """Runs on the 2x model too, where it repeats `disparity`: both models share the options' code."""
     stride = IMAGE_STRIDE[case.name]
-    for variant, options in (("disparity", dict(disparity=True)), ("nr48", {})):
+    for variant, options in (("disparity", {"disparity": True}), ("nr48", {})):
         if f"{variant}/image" not in case.io:
             continue
         scene = case.render(variant, needs=frozenset({"image_raw", "depth"}), **options)

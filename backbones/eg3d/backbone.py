@@ -135,9 +135,7 @@ class EG3D(Backbone):
             raise PriorzooError(f"draw: {n} latents were asked for, the streams are those of {len(stream)} samples")
         return Latents({"z": stream.normal(self.options.z_dim)})
 
-    def prepare(
-        self, latents: Latents, condition: Tensor | None, *, truncation: float = 1.0, update_averages: bool = False
-    ) -> Latents:
+    def prepare(self, latents: Latents, condition: Tensor | None, *, truncation: float = 1.0, update_averages: bool = False) -> Latents:
         """Map z and the conditioning label [B,25] (None: zeros) to ``ws`` [B,num_ws,w_dim]."""
         from .mapping import truncate
 
@@ -148,9 +146,7 @@ class EG3D(Backbone):
             scale = self.options.conditioning_scale if self.options.conditioning == "camera" else 0.0
             label = z.new_zeros(len(z), LABEL) if condition is None or scale == 0.0 else condition * scale
         w = mapping(z, label, update_average=update_averages)
-        return Latents(
-            {"ws": truncate(w, mapping.w_avg.to(w), truncation, self.generator.num_ws, self.options.truncation_cutoff)}
-        )
+        return Latents({"ws": truncate(w, mapping.w_avg.to(w), truncation, self.generator.num_ws, self.options.truncation_cutoff)})
 
     def with_planes(self, latents: Latents, streams: Streams | None = None) -> Latents:
         """Prepared latents that also hold their ``planes``, so that several renders and queries share them."""
@@ -184,9 +180,7 @@ class EG3D(Backbone):
         """
         missing = needs - PROVIDES
         if missing:
-            raise PriorzooError(
-                f"backbone eg3d does not render {', '.join(sorted(missing))}; it renders {', '.join(sorted(PROVIDES))}"
-            )
+            raise PriorzooError(f"backbone eg3d does not render {', '.join(sorted(missing))}; it renders {', '.join(sorted(PROVIDES))}")
         size = self.options.neural_resolution if resolution is None else resolution
         latents = self.with_planes(latents, streams)
         planes = latents["planes"]
@@ -210,12 +204,10 @@ class EG3D(Backbone):
         scene["rays"] = Rays(origins, directions, size, size)
         scene["field"] = field
         if result.features is not None:
-            self._add_images(scene, result.features.unflatten(2, (size, size)), latents["ws"], needs, streams)
+            self._add_images(scene, result.features.view(*result.features.shape[:2], size, size), latents["ws"], needs, streams)
         return scene
 
-    def _draws(
-        self, batch: int, rays: int, streams: Streams, sampling: Sampling, like: Tensor
-    ) -> tuple[Tensor, Tensor | None]:
+    def _draws(self, batch: int, rays: int, streams: Streams, sampling: Sampling, like: Tensor) -> tuple[Tensor, Tensor | None]:
         """Jitter [B,R,S] of the coarse samples and u [B,R,K] of the fine ones (None where there are none)."""
         coarse = self.options.samples_coarse if sampling.coarse is None else sampling.coarse
         fine = self.options.samples_fine if sampling.fine is None else sampling.fine

@@ -25,7 +25,14 @@ Axes = tuple[tuple[int, int], ...]
 
 
 def evaluate_samples(
-    planes: Tensor, decoder: Decoder, origins: Tensor, directions: Tensor, distances: Tensor, *, box_warp: float, axes: Axes,
+    planes: Tensor,
+    decoder: Decoder,
+    origins: Tensor,
+    directions: Tensor,
+    distances: Tensor,
+    *,
+    box_warp: float,
+    axes: Axes,
     colours: bool = True,
 ) -> tuple[Tensor, Tensor | None]:
     """Raw density [B,R,S] and colours [B,C,R,S] at ``distances`` [B,R,S] along rays [B,R,3] through planes [B,3,F,H,W].
@@ -34,17 +41,29 @@ def evaluate_samples(
     """
     batch, rays, count = distances.shape
     if planes.device.type != "cpu":  # blocks are a matter of the processor's cache
-        return reference_samples(
-            planes, decoder, origins, directions, distances, box_warp=box_warp, axes=axes, colours=colours
-        )
+        return reference_samples(planes, decoder, origins, directions, distances, box_warp=box_warp, axes=axes, colours=colours)
     raw, colour = _Blockwise.apply(  # type: ignore[no-untyped-call]
-        planes, *decoder.matrices(planes=planes.shape[1], colours=colours), origins.detach(), directions.detach(), distances, box_warp, axes
+        planes,
+        *decoder.matrices(planes=planes.shape[1], colours=colours),
+        origins.detach(),
+        directions.detach(),
+        distances,
+        box_warp,
+        axes,
+        torch.is_grad_enabled(),
     )
     return raw.view(batch, rays, count), colour.view(batch, -1, rays, count) if colours else None
 
 
 def reference_samples(
-    planes: Tensor, decoder: Decoder, origins: Tensor, directions: Tensor, distances: Tensor, *, box_warp: float, axes: Axes,
+    planes: Tensor,
+    decoder: Decoder,
+    origins: Tensor,
+    directions: Tensor,
+    distances: Tensor,
+    *,
+    box_warp: float,
+    axes: Axes,
     colours: bool = True,
 ) -> tuple[Tensor, Tensor | None]:
     """`evaluate_samples` as plain operations on all points at once."""
@@ -74,17 +93,27 @@ class _Blockwise(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, planes: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor, origins: Tensor, directions: Tensor,
-        distances: Tensor, box_warp: float, axes: Axes,
+        ctx: Any,
+        planes: Tensor,
+        w1: Tensor,
+        b1: Tensor,
+        w2: Tensor,
+        b2: Tensor,
+        origins: Tensor,
+        directions: Tensor,
+        distances: Tensor,
+        box_warp: float,
+        axes: Axes,
+        keep: bool,
     ) -> tuple[Tensor, Tensor]:
         batch, rays, count = distances.shape
-        features = planes.new_empty(batch, planes.shape[2], rays * count)
+        features = planes.new_empty(batch, planes.shape[2], rays * count) if keep else None
         raw = planes.new_empty(batch, rays * count)
         colour = planes.new_empty(batch, len(w2) - 1, rays * count)
         for sample, chosen, points in _blocks(planes, rays, count):
             grid = _block_grid(origins, directions, distances, sample, chosen, box_warp, axes)
             read = F.grid_sample(planes[sample], grid, align_corners=False)[..., 0]
-            summed = torch.sum(read, dim=0, out=features[sample, :, points])
+            summed = read.sum(dim=0) if features is None else torch.sum(read, dim=0, out=features[sample, :, points])
             hidden = F.softplus(torch.addmm(b1[:, None], w1, summed))
             out = torch.addmm(b2[:, None], w2, hidden)
             raw[sample, points] = out[0]
@@ -96,11 +125,11 @@ class _Blockwise(torch.autograd.Function):
         return raw, colour
 
     @staticmethod
-    @once_differentiable  # type: ignore[misc]
+    @once_differentiable
     def backward(ctx: Any, grad_raw: Tensor | None, grad_colour: Tensor | None) -> tuple[Tensor | None, ...]:
         planes, w1, b1, w2, origins, directions, distances, features, colour = ctx.saved_tensors
         if grad_raw is None and grad_colour is None:
-            return (None,) * 10
+            return (None,) * 11
         _, rays, count = distances.shape
         grad_planes = torch.zeros_like(planes)
         grad_w1, grad_b1, grad_w2, grad_b2 = (torch.zeros_like(t) for t in (w1, b1, w2, w2[:, 0]))
@@ -117,10 +146,10 @@ class _Blockwise(torch.autograd.Function):
                 # All three planes get the same gradient: an expanded view serves.
                 grad_read = (w1.T @ grad_before)[None, ..., None].expand(planes.shape[1], -1, -1, -1)
                 grid = _block_grid(origins, directions, distances, sample, chosen, *ctx.geometry)
-                grad_planes[sample] += torch.ops.aten.grid_sampler_2d_backward(
-                    grad_read, planes[sample], grid, 0, 0, False, [True, False]
-                )[0]
-        return grad_planes, grad_w1, grad_b1, grad_w2, grad_b2, None, None, None, None, None
+                grad_planes[sample] += torch.ops.aten.grid_sampler_2d_backward(grad_read, planes[sample], grid, 0, 0, False, [True, False])[
+                    0
+                ]
+        return grad_planes, grad_w1, grad_b1, grad_w2, grad_b2, None, None, None, None, None, None
 
 
 def _blocks(planes: Tensor, rays: int, count: int) -> Iterator[tuple[int, slice, slice]]:
@@ -132,17 +161,13 @@ def _blocks(planes: Tensor, rays: int, count: int) -> Iterator[tuple[int, slice,
             yield sample, slice(first, last), slice(first * count, last * count)
 
 
-def _block_grid(
-    origins: Tensor, directions: Tensor, distances: Tensor, sample: int, chosen: slice, box_warp: float, axes: Axes
-) -> Tensor:
+def _block_grid(origins: Tensor, directions: Tensor, distances: Tensor, sample: int, chosen: slice, box_warp: float, axes: Axes) -> Tensor:
     """Grid [3,n,1,2] of one block of rays."""
     one = slice(sample, sample + 1)
     return ray_grid(origins[one, chosen], directions[one, chosen], distances[one, chosen], box_warp, axes)[0][:, :, None]
 
 
-def _output_gradient(
-    grad_raw: Tensor | None, grad_colour: Tensor | None, colour: Tensor, sample: int, points: slice
-) -> Tensor:
+def _output_gradient(grad_raw: Tensor | None, grad_colour: Tensor | None, colour: Tensor, sample: int, points: slice) -> Tensor:
     """Gradient [1+C,n] before the colours' stretched sigmoid."""
     out = colour.new_empty(1 + colour.shape[1], points.stop - points.start)
     if grad_raw is None:

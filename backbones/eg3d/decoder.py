@@ -18,9 +18,7 @@ class Decoder(nn.Module):
     ``density_gain`` multiplies the raw density: 1 as published; about 10 lets a tiny decoder make opaque surfaces.
     """
 
-    def __init__(
-        self, in_features: int, hidden: int, out_features: int, *, lr_multiplier: float = 1.0, density_gain: float = 1.0
-    ) -> None:
+    def __init__(self, in_features: int, hidden: int, out_features: int, *, lr_multiplier: float = 1.0, density_gain: float = 1.0) -> None:
         super().__init__()
         self.density_gain = density_gain
         self.net = nn.Sequential(

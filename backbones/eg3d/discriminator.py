@@ -33,9 +33,7 @@ def minibatch_deviation(x: Tensor, group: int) -> Tensor:
     batch, channels, height, width = x.shape
     group = min(group, batch)
     if batch % group:
-        raise PriorzooError(
-            f"discriminator: a batch of {batch} does not divide into groups of {group} (minibatch deviation)"
-        )
+        raise PriorzooError(f"discriminator: a batch of {batch} does not divide into groups of {group} (minibatch deviation)")
     grouped = x.view(group, -1, channels, height, width)
     deviation = (grouped.var(dim=0, unbiased=False) + 1e-8).sqrt().mean(dim=(1, 2, 3))
     plane = deviation.repeat(group)[:, None, None, None].expand(-1, 1, height, width)
@@ -123,9 +121,7 @@ class DualDiscriminator(nn.Module):
     def forward(self, image: Tensor, image_raw: Tensor | None, label: Tensor | None) -> Tensor:
         """Logits [B,1] of image [B,3,H,H] and image_raw [B,3,h,h] in [-1,1], camera label [B,25]."""
         if image.shape[-1] != self.resolution:
-            raise PriorzooError(
-                f"discriminator: reads images of {self.resolution} pixels a side, got {image.shape[-1]}"
-            )
+            raise PriorzooError(f"discriminator: reads images of {self.resolution} pixels a side, got {image.shape[-1]}")
         x = image
         if self.dual:
             if image_raw is None:

@@ -24,19 +24,29 @@ class TriPlaneGenerator(nn.Module):
         self.backbone = PlaneGenerator(
             MappingNetwork(options.z_dim, LABEL if conditioned else 0, options.w_dim, layers=options.mapping_layers),
             SynthesisNetwork(
-                w_dim=options.w_dim, resolution=options.plane_resolution, image_channels=3 * options.plane_channels,
-                channel_base=options.channel_base, channel_max=options.channel_max,
+                w_dim=options.w_dim,
+                resolution=options.plane_resolution,
+                image_channels=3 * options.plane_channels,
+                channel_base=options.channel_base,
+                channel_max=options.channel_max,
             ),
         )
         if options.has_superresolution:
             self.superresolution = SuperResolution(
-                options.superresolution, feature_channels=options.feature_channels, w_dim=options.w_dim,
-                channels=options.superresolution_channels, input_size=options.superresolution_input,
-                clamp=options.superresolution_clamp, antialias=options.superresolution_antialias,
+                options.superresolution,
+                feature_channels=options.feature_channels,
+                w_dim=options.w_dim,
+                channels=options.superresolution_channels,
+                input_size=options.superresolution_input,
+                clamp=options.superresolution_clamp,
+                antialias=options.superresolution_antialias,
             )
         self.decoder = Decoder(
-            options.plane_channels, options.decoder_hidden, options.feature_channels,
-            lr_multiplier=options.decoder_lr_multiplier, density_gain=options.density_gain,
+            options.plane_channels,
+            options.decoder_hidden,
+            options.feature_channels,
+            lr_multiplier=options.decoder_lr_multiplier,
+            density_gain=options.density_gain,
         )
 
     @property

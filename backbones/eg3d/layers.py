@@ -38,7 +38,12 @@ class FullyConnected(nn.Module):
     """
 
     def __init__(
-        self, in_features: int, out_features: int, *, activation: bool = False, lr_multiplier: float = 1.0,
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        activation: bool = False,
+        lr_multiplier: float = 1.0,
         bias_init: float = 0.0,
     ) -> None:
         super().__init__()
@@ -63,14 +68,22 @@ class SynthesisLayer(nn.Module):
     """Modulated 3x3 convolution, noise, bias, leaky ReLU (gain sqrt(2)), clamp.
 
     y = d * conv(x * s, W) with d = 1 / sqrt(sum (W s)^2 + 1e-8) (StyleGAN2, section 2.2): the same as a convolution
-    with per-sample weights, without building them. The gain is folded into demodulation, noise and bias, for leaky ReLU commutes with positive factors.
+    with per-sample weights, without building them. The gain is folded into demodulation, noise and bias, for leaky ReLU commutes
+    with positive factors.
     """
 
     noise_const: Tensor
     resample_filter: Tensor
 
     def __init__(
-        self, in_channels: int, out_channels: int, *, w_dim: int, resolution: int, up: bool = False, clamp: float | None = None,
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        w_dim: int,
+        resolution: int,
+        up: bool = False,
+        clamp: float | None = None,
     ) -> None:
         super().__init__()
         self.up, self.clamp, self.resolution = up, clamp, resolution
@@ -115,7 +128,7 @@ class ToRGB(nn.Module):
         weights = self.weight[:, :, 0, 0] * (self.affine(w) * self.weight_gain)[:, None, :]
         pixels = x.permute(0, 2, 3, 1).flatten(1, 2)  # a view in channels-last order
         y = torch.baddbmm(self.bias.to(x.dtype), pixels, weights.to(x.dtype).transpose(1, 2))
-        y = y.unflatten(1, x.shape[2:]).permute(0, 3, 1, 2)
+        y = y.view(len(x), *x.shape[2:], -1).permute(0, 3, 1, 2)
         return y if self.clamp is None else y.clamp(-self.clamp, self.clamp)
 
 
@@ -128,8 +141,16 @@ class Conv2dLayer(nn.Module):
     resample_filter: Tensor
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: int, *, bias: bool = True, activation: bool = True,
-        down: bool = False, clamp: float | None = None, gain: float = 1.0,
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        bias: bool = True,
+        activation: bool = True,
+        down: bool = False,
+        clamp: float | None = None,
+        gain: float = 1.0,
     ) -> None:
         super().__init__()
         self.activation, self.down = activation, down

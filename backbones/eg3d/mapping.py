@@ -35,9 +35,7 @@ class MappingNetwork(nn.Module):
             self.embed = FullyConnected(c_dim, w_dim)
         in_features = z_dim + (w_dim if c_dim else 0)
         for index in range(layers):
-            layer = FullyConnected(
-                in_features if index == 0 else w_dim, w_dim, activation=True, lr_multiplier=lr_multiplier
-            )
+            layer = FullyConnected(in_features if index == 0 else w_dim, w_dim, activation=True, lr_multiplier=lr_multiplier)
             self.add_module(f"fc{index}", layer)
         if track_average:
             self.register_buffer("w_avg", torch.zeros(w_dim))
@@ -47,11 +45,12 @@ class MappingNetwork(nn.Module):
 
         A label of zeros is not skipped: it still passes through the embedding's bias and the normalisation.
         """
+        number = next(self.parameters()).dtype
         parts = []
         if self.z_dim and z is not None:
-            parts.append(normalise_second_moment(z.to(self.fc0.weight.dtype)))
+            parts.append(normalise_second_moment(z.to(number)))
         if self.c_dim and c is not None:
-            parts.append(normalise_second_moment(self.embed(c.to(self.fc0.weight.dtype))))
+            parts.append(normalise_second_moment(self.embed(c.to(number))))
         x = torch.cat(parts, dim=1)
         for index in range(self.layers):
             x = self.get_submodule(f"fc{index}")(x)

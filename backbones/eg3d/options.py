@@ -76,9 +76,7 @@ class EG3DOptions:
         names = [field.name for field in fields(cls)]
         for name in options:
             if name not in names:
-                raise PriorzooError(
-                    f"backbone eg3d: unknown option {name!r}{did_you_mean(name, names)}; allowed: {', '.join(names)}"
-                )
+                raise PriorzooError(f"backbone eg3d: unknown option {name!r}{did_you_mean(name, names)}; allowed: {', '.join(names)}")
         return cls(**options)
 
     def __post_init__(self) -> None:
@@ -86,8 +84,7 @@ class EG3DOptions:
             value = getattr(self, name)
             if value not in allowed:
                 raise PriorzooError(
-                    f"backbone eg3d: {name} {value!r} is not one of {', '.join(allowed)}"
-                    + did_you_mean(str(value), allowed)
+                    f"backbone eg3d: {name} {value!r} is not one of {', '.join(allowed)}" + did_you_mean(str(value), allowed)
                 )
         for name in ("plane_resolution", "image_resolution"):
             value = getattr(self, name)

@@ -58,7 +58,12 @@ class Rendering:
 
 
 def query_planes(
-    planes: Tensor, decoder: Decoder, points: Tensor, options: RenderingOptions, *, colours: bool = True,
+    planes: Tensor,
+    decoder: Decoder,
+    points: Tensor,
+    options: RenderingOptions,
+    *,
+    colours: bool = True,
     twice_differentiable: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
     """Raw density [B,N] and colours [B,C,N] at world points [B,N,3]."""
@@ -68,8 +73,15 @@ def query_planes(
 
 
 def render_rays(
-    planes: Tensor, decoder: Decoder, origins: Tensor, directions: Tensor, options: RenderingOptions, *,
-    jitter: Tensor, u: Tensor | None, colours: bool = True,
+    planes: Tensor,
+    decoder: Decoder,
+    origins: Tensor,
+    directions: Tensor,
+    options: RenderingOptions,
+    *,
+    jitter: Tensor,
+    u: Tensor | None,
+    colours: bool = True,
 ) -> Rendering:
     """Render rays [B,R,3] through planes [B,3,C,H,W].
 
@@ -88,9 +100,7 @@ def render_rays(
     axes = plane_axes(options.axes)
 
     def evaluate(distances: Tensor) -> tuple[Tensor, Tensor | None]:
-        return evaluate_samples(
-            planes, decoder, origins, directions, distances, box_warp=options.box_warp, axes=axes, colours=colours
-        )
+        return evaluate_samples(planes, decoder, origins, directions, distances, box_warp=options.box_warp, axes=axes, colours=colours)
 
     raw, colour = evaluate(coarse)
     if u is None:
@@ -110,9 +120,7 @@ def render_rays(
         # A weighted sum has no order: the weights go back to where the colours are, instead of C colours being sorted.
         weights = torch.zeros_like(drawn_raw).scatter(-1, order, sample_weights(march))
         features = _weighted(colour, weights[..., :count]) + _weighted(colour_fine, weights[..., count:])
-    return Rendering(
-        _finish(features, march, options), march, torch.cat([coarse, fine], dim=-1), drawn_raw, far
-    )
+    return Rendering(_finish(features, march, options), march, torch.cat([coarse, fine], dim=-1), drawn_raw, far)
 
 
 def _weighted(colours: Tensor, weights: Tensor) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -38,11 +37,12 @@ def layout_of(name: str) -> Layout:
     """The layout of a module's name; raises PriorzooError for others and, by name, for the legacy DeepFp32."""
     key = name.lower()
     if key in ("deepfp32", "superresolutionhybriddeepfp32"):
-        raise PriorzooError("superresolution: the legacy module DeepFp32 cannot be built by the published generator either "
-                            f"(it takes no sr_antialias); use one of {', '.join(LAYOUTS)}")
+        raise PriorzooError(
+            "superresolution: the legacy module DeepFp32 cannot be built by the published generator either "
+            f"(it takes no sr_antialias); use one of {', '.join(LAYOUTS)}"
+        )
     if key not in LAYOUTS:
-        raise PriorzooError(f"superresolution: {name!r} is not one of none, {', '.join(LAYOUTS)}"
-                            + did_you_mean(key, ["none", *LAYOUTS]))
+        raise PriorzooError(f"superresolution: {name!r} is not one of none, {', '.join(LAYOUTS)}" + did_you_mean(key, ["none", *LAYOUTS]))
     return LAYOUTS[key]
 
 
@@ -55,8 +55,15 @@ class SuperResolution(nn.Module):
     resample_filter: Tensor
 
     def __init__(
-        self, name: str, *, feature_channels: int, w_dim: int, channels: tuple[int, int] | None = None,
-        input_size: int | None = None, clamp: float | None = 256.0, antialias: bool = True,
+        self,
+        name: str,
+        *,
+        feature_channels: int,
+        w_dim: int,
+        channels: tuple[int, int] | None = None,
+        input_size: int | None = None,
+        clamp: float | None = 256.0,
+        antialias: bool = True,
     ) -> None:
         super().__init__()
         layout = layout_of(name)
@@ -67,12 +74,15 @@ class SuperResolution(nn.Module):
         if layout.stores_filter:
             self.register_buffer("resample_filter", fir_kernel())
         self.block0 = SynthesisBlock(
-            feature_channels, first, w_dim=w_dim, resolution=self.input_size * (2 if layout.first_up else 1), image_channels=3,
-            up=layout.first_up, clamp=clamp,
+            feature_channels,
+            first,
+            w_dim=w_dim,
+            resolution=self.input_size * (2 if layout.first_up else 1),
+            image_channels=3,
+            up=layout.first_up,
+            clamp=clamp,
         )
-        self.block1 = SynthesisBlock(
-            first, second, w_dim=w_dim, resolution=self.resolution, image_channels=3, up=True, clamp=clamp
-        )
+        self.block1 = SynthesisBlock(first, second, w_dim=w_dim, resolution=self.resolution, image_channels=3, up=True, clamp=clamp)
 
     def forward(self, features: Tensor, ws: Tensor, noise: Noise = None) -> tuple[Tensor, Tensor]:
         """Map a feature image [B,C,h,w], whose first three channels are the raw image, to the final image.

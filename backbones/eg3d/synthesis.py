@@ -28,7 +28,14 @@ class SynthesisBlock(nn.Module):
     resample_filter: Tensor
 
     def __init__(
-        self, in_channels: int, out_channels: int, *, w_dim: int, resolution: int, image_channels: int, up: bool = True,
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        w_dim: int,
+        resolution: int,
+        image_channels: int,
+        up: bool = True,
         clamp: float | None = None,
     ) -> None:
         super().__init__()
@@ -50,16 +57,26 @@ class SynthesisBlock(nn.Module):
             x = self.conv0(x, ws[:, 0], noise)
         x = self.conv1(x, ws[:, -2], noise)
         rgb = self.torgb(x, ws[:, -1])
+        rgb = rgb if rgb.element_size() >= 4 else rgb.float()  # the image is summed in float32 whatever the layers compute in
         if image is None:
             return x, rgb
-        return x, (upsample2(image, self.resample_filter) if self.up else image) + rgb
+        if self.up:
+            with torch.autocast(image.device.type, enabled=False):
+                image = upsample2(image, self.resample_filter)
+        return x, image + rgb
 
 
 class SynthesisNetwork(nn.Module):
     """Blocks ``b4, b8, ... b{resolution}``; w number 2k-1 feeds conv0 of block k, 2k its conv1, 2k+1 its torgb."""
 
     def __init__(
-        self, *, w_dim: int, resolution: int, image_channels: int, channel_base: int = 32768, channel_max: int = 512,
+        self,
+        *,
+        w_dim: int,
+        resolution: int,
+        image_channels: int,
+        channel_base: int = 32768,
+        channel_max: int = 512,
         clamp: float | None = None,
     ) -> None:
         super().__init__()
@@ -67,9 +84,7 @@ class SynthesisNetwork(nn.Module):
         previous = 0
         for size in self.resolutions:
             channels = channels_at(size, channel_base, channel_max)
-            block = SynthesisBlock(
-                previous, channels, w_dim=w_dim, resolution=size, image_channels=image_channels, clamp=clamp
-            )
+            block = SynthesisBlock(previous, channels, w_dim=w_dim, resolution=size, image_channels=image_channels, clamp=clamp)
             self.add_module(f"b{size}", block)
             previous = channels
         self.num_ws = 2 * len(self.resolutions)
