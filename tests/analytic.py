@@ -25,6 +25,7 @@ from priorzoo.rendering.rays import rays_from_camera
 from priorzoo.segmenters.base import Segmenter
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils import skip_init
 
 NAMES = ("background", "skin", "left_eye", "right_eye", "hair")
 COLOURS = torch.tensor([[1.0, 1.0, 1.0], [0.9, 0.6, 0.4], [0.1, 0.2, 0.8], [0.1, 0.6, 0.9], [0.2, 0.1, 0.1]])
@@ -104,8 +105,8 @@ class SphereGenerator(nn.Module):
         super().__init__()
         self.radius = nn.Parameter(torch.tensor(radius))
         self.tint = nn.Parameter(torch.zeros(3))
-        self.mapping = nn.Linear(3, 3)
-        self.conditioning = nn.Linear(25, 3, bias=False)
+        self.mapping = skip_init(nn.Linear, 3, 3)  # filled below, without global random numbers
+        self.conditioning = skip_init(nn.Linear, 25, 3, bias=False)
         seeded = torch.Generator().manual_seed(0)
         with torch.no_grad():
             for parameter in (*self.mapping.parameters(), *self.conditioning.parameters()):
@@ -124,9 +125,11 @@ class SphereDiscriminator(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Conv2d(3, 6, 3, 2), nn.LeakyReLU(0.2), nn.Conv2d(6, 6, 3, 2), nn.LeakyReLU(0.2))
-        self.logit = nn.Linear(6, 1)
-        self.camera = nn.Linear(25, 6)
+        self.layers = nn.Sequential(
+            skip_init(nn.Conv2d, 3, 6, 3, 2), nn.LeakyReLU(0.2), skip_init(nn.Conv2d, 6, 6, 3, 2), nn.LeakyReLU(0.2)
+        )
+        self.logit = skip_init(nn.Linear, 6, 1)
+        self.camera = skip_init(nn.Linear, 25, 6)
         seeded = torch.Generator().manual_seed(1)
         with torch.no_grad():
             for parameter in self.parameters():
@@ -177,9 +180,7 @@ class AnalyticSphere(Backbone):
     def draw(self, n: int, streams: Streams) -> Latents:
         return Latents({"z": streams("latents").normal(3).to(self.generator.radius)})
 
-    def prepare(
-        self, latents: Latents, condition: Tensor | None, *, truncation: float = 1.0, update_averages: bool = False
-    ) -> Latents:
+    def prepare(self, latents: Latents, condition: Tensor | None, *, truncation: float = 1.0, update_averages: bool = False) -> Latents:
         w = self.generator.mapping(latents["z"])
         if condition is not None:
             w = w + self.generator.conditioning(condition.to(w))
