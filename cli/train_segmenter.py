@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,28 +13,6 @@ if TYPE_CHECKING:
     from ..training.supervised import SupervisedPlan
 
 FOLDERS = {"classes": "unet_heads", "shape": "shape_heads"}
-
-
-@contextmanager
-def _bar(title: str) -> Iterator[Callable[..., None]]:
-    """A progress bar with rate and time left on a terminal; nothing anywhere else."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    bar = Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"),
-        TimeRemainingColumn(), console=console, disable=not console.is_terminal,
-    )  # fmt: skip
-    with bar:
-        task = bar.add_task(title, total=None, note="")
-
-        def report(done: int, total: int, loss: float | None = None) -> None:
-            speed = bar.tasks[0].speed
-            note = (f"{speed:.1f}/s" if speed else "") + ("" if loss is None else f"  loss {loss:.3f}")
-            bar.update(task, completed=done, total=total, note=note)
-
-        yield report
 
 
 def command(
@@ -74,44 +50,46 @@ def command(
     for one in wanted:
         if (out / FOLDERS[one] / "model.safetensors").exists() and not overwrite:
             raise PriorzooError(f"{out / FOLDERS[one]} holds weights already; add --overwrite or choose another --out")
+    before = torch.get_num_threads()
     torch.set_num_threads(threads)
-    pool, held = _pools(data, images, resolution, held_out, seed)
-    recipe = {
-        "data": data.name if data else "rendered",
-        "images": len(pool),
-        "held_out_images": len(held["plain"]),
-    }
-    for plan in plans:
-        _train_one(plan, out / FOLDERS[plan.target], pool, held, recipe)
+    try:
+        pool, held = _pools(data, images, resolution, held_out, seed)
+        recipe = {
+            "data": data.name if data else "rendered",
+            "images": len(pool),
+            "held_out_images": len(held["plain"]),
+        }
+        for plan in plans:
+            _train_one(plan, out / FOLDERS[plan.target], pool, held, recipe)
+    finally:
+        torch.set_num_threads(before)
 
 
-def _pools(
-    data: Path | None, images: int, resolution: int, held_out: int, seed: int
-) -> tuple[HeadPool, dict[str, HeadPool]]:
+def _pools(data: Path | None, images: int, resolution: int, held_out: int, seed: int) -> tuple[HeadPool, dict[str, HeadPool]]:
     from ..training.head_pool import read_pool, render_held_out, render_pool
+    from ..training.progress import Progress
 
     if data is not None:
         return read_pool(str(data), "train"), {"plain": read_pool(str(data), "held_out")}
-    with _bar("rendering heads") as report:
-        pool = render_pool(images, resolution, seed, progress=report)
+    with Progress("rendering heads", total=images) as bar:
+        pool = render_pool(images, resolution, seed, progress=lambda done, _: bar.update(done))
     plain = render_held_out(held_out, resolution, seed)
     varied = render_held_out(held_out, resolution, seed, background="textured", accessories=True)
     return pool, {"plain": plain, "varied": varied}
 
 
-def _train_one(
-    plan: SupervisedPlan, folder: Path, pool: HeadPool, held: dict[str, HeadPool], recipe: dict[str, Any]
-) -> None:
+def _train_one(plan: SupervisedPlan, folder: Path, pool: HeadPool, held: dict[str, HeadPool], recipe: dict[str, Any]) -> None:
     import json
     import time
 
     from ..core.files import write_text_atomically
     from ..segmenters.network import load_network, save_network
+    from ..training.progress import Progress
     from ..training.supervised import TARGETS, held_out_results, train_network
 
     start, cpu = time.perf_counter(), time.process_time()
-    with _bar(f"training {plan.target}") as report:
-        network = train_network(pool, plan, progress=report)
+    with Progress(f"training {plan.target}", total=plan.steps, unit="steps") as bar:
+        network = train_network(pool, plan, progress=lambda done, _, __: bar.update(done))
     seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu
     weights = folder / "model.safetensors"
     side = int(pool.rgb.shape[-1])
@@ -159,9 +137,7 @@ def _card(
     }
 
 
-def _pictures(
-    target: str, folder: Path, network: SmallUNet, held: dict[str, HeadPool], results: dict[str, Any]
-) -> None:
+def _pictures(target: str, folder: Path, network: SmallUNet, held: dict[str, HeadPool], results: dict[str, Any]) -> None:
     import torch
 
     from ..export.confusion import (
@@ -183,9 +159,7 @@ def _pictures(
             maps, worse_maps = network(some.image()), network(worse)
         if target == "classes":
             confusion = confusion_matrix(network, pool)
-            write_confusion(
-                folder / f"confusion_{name}.png", confusion, results[name]["iou"], f"held-out heads, {name}: per cent"
-            )
+            write_confusion(folder / f"confusion_{name}.png", confusion, results[name]["iou"], f"held-out heads, {name}: per cent")
             found = [labels_picture(m.argmax(1)) for m in (maps, worse_maps)]
             rows = [some.rgb, labels_picture(some.labels), found[0], worse_rgb, found[1]]
         else:
@@ -204,9 +178,5 @@ def _say(target: str, weights: Path, card: dict[str, Any]) -> None:
         if target == "classes":
             typer.echo(f"held-out IoU, {name}: " + "  ".join(f"{k} {v:.2f}" for k, v in found["iou"].items()))
         else:
-            regions = [
-                f"{k} {v['normal_degrees']:.1f} deg, depth {v['depth']:.3f}"
-                for k, v in found.items()
-                if isinstance(v, dict)
-            ]
+            regions = [f"{k} {v['normal_degrees']:.1f} deg, depth {v['depth']:.3f}" for k, v in found.items() if isinstance(v, dict)]
             typer.echo(f"held-out errors, {name}: foreground IoU {found['foreground_iou']:.3f}  " + "  ".join(regions))

@@ -66,7 +66,5 @@ class HeadsEstimator(Estimator):
     def _maps(self, image: Tensor) -> Tensor:
         maps = run_network(self.network, image, self.resolution)
         if maps.shape[2:] != image.shape[2:]:
-            maps = functional.interpolate(
-                maps, size=image.shape[2:], mode="bilinear", antialias=True, align_corners=False
-            )
+            maps = functional.interpolate(maps, size=image.shape[2:], mode="bilinear", antialias=True, align_corners=False)
         return maps.contiguous()

@@ -47,12 +47,9 @@ class SmallUNet(nn.Module):
         super().__init__()
         self.outputs, self.widths = outputs, widths
         pairs = list(pairwise(widths))
-        self.stem = nn.Sequential(
-            Block(3, widths[0], normalise=normalise), Block(widths[0], widths[0], normalise=normalise)
-        )
+        self.stem = nn.Sequential(Block(3, widths[0], normalise=normalise), Block(widths[0], widths[0], normalise=normalise))
         self.down = nn.ModuleList(
-            nn.Sequential(Block(a, b, stride=2, normalise=normalise), Block(b, b, normalise=normalise))
-            for a, b in pairs
+            nn.Sequential(Block(a, b, stride=2, normalise=normalise), Block(b, b, normalise=normalise)) for a, b in pairs
         )
         self.narrow = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in pairs)
         self.up = nn.ModuleList(Block(a, a, normalise=normalise) for a, _ in pairs)
@@ -68,6 +65,12 @@ class SmallUNet(nn.Module):
             x = functional.interpolate(narrow(x), size=skip.shape[2:], mode="bilinear", align_corners=False)
             x = up(x + skip)
         return self.out(x)
+
+
+def _unfilled(outputs: int, widths: tuple[int, ...]) -> SmallUNet:
+    # no memory and, above all, no draw of initial weights from the global generator
+    with torch.device("meta"):
+        return SmallUNet(outputs, widths=widths)
 
 
 def channels_last(network: SmallUNet) -> SmallUNet:
@@ -87,7 +90,7 @@ def folded(network: SmallUNet) -> SmallUNet:
     >>> torch.allclose(network(image), folded(network)(image), atol=1e-5)
     True
     """
-    plain = SmallUNet(network.outputs, widths=network.widths)
+    plain = _unfilled(network.outputs, network.widths)
     state = {k: v for k, v in network.state_dict().items() if ".normalisation." not in k}
     for name, block in network.named_modules():
         if isinstance(block, Block) and isinstance(block.normalisation, nn.BatchNorm2d):
@@ -96,7 +99,7 @@ def folded(network: SmallUNet) -> SmallUNet:
             gain = norm.weight / (norm.running_var + norm.eps).sqrt()
             state[f"{name}.convolution.weight"] = block.convolution.weight * gain[:, None, None, None]
             state[f"{name}.convolution.bias"] = norm.bias - gain * norm.running_mean
-    plain.load_state_dict(state)
+    plain.load_state_dict(state, assign=True)
     return plain.eval()
 
 
@@ -125,23 +128,20 @@ def load_network(path: str | Path, outputs: tuple[str, ...]) -> tuple[SmallUNet,
     try:
         with safe_open(str(path), framework="pt") as file:
             header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            names = file.keys()
+            tensors = {name: file.get_tensor(name) for name in names}
         widths = tuple(int(width) for width in header["widths"].split(","))
         resolution, made = int(header["resolution"]), tuple(header["outputs"].split(","))
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path}: cannot be read as safetensors: {error}") from error
     except (KeyError, ValueError) as error:
-        raise CheckpointError(
-            f"{path}: its header lacks {error}; expected a file written by `priorzoo train-segmenter`"
-        ) from error
+        raise CheckpointError(f"{path}: its header lacks {error}; expected a file written by `priorzoo train-segmenter`") from error
     if made != outputs:
         odd = next((a for a in made if a not in outputs), ", ".join(made))
-        raise CheckpointError(
-            f"{path}: makes {len(made)} maps ({odd!r}, ...), expected {len(outputs)}: {', '.join(outputs)}"
-        )
-    network = SmallUNet(len(outputs), widths=widths)
+        raise CheckpointError(f"{path}: makes {len(made)} maps ({odd!r}, ...), expected {len(outputs)}: {', '.join(outputs)}")
+    network = _unfilled(len(outputs), widths)
     _check_tensors(str(path), network.state_dict(), tensors)
-    network.load_state_dict({name: value.float() for name, value in tensors.items()})
+    network.load_state_dict({name: value.float() for name, value in tensors.items()}, assign=True)
     return channels_last(network.eval().requires_grad_(False)), resolution
 
 
@@ -173,7 +173,5 @@ def run_network(network: SmallUNet, image: Tensor, resolution: int) -> Tensor:
     with torch.autocast(image.device.type, enabled=False):
         seen = image.detach().float().clamp(-1.0, 1.0)
         if (height, width) != size:
-            seen = functional.interpolate(
-                seen, size=size, mode="bilinear", antialias=height > size[0], align_corners=False
-            )
+            seen = functional.interpolate(seen, size=size, mode="bilinear", antialias=height > size[0], align_corners=False)
         return network(seen.contiguous(memory_format=torch.channels_last))

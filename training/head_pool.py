@@ -52,15 +52,11 @@ class HeadPool:
 def _pool(rgb: Tensor, labels: Tensor, depth: Tensor, normals: Tensor, camera: Camera) -> HeadPool:
     foreground = torch.isfinite(depth)
     local = torch.einsum("bij,bihw->bjhw", camera.cam2world[:, :3, :3], normals)
-    return HeadPool(
-        rgb, labels.to(torch.uint8), standardised(depth, foreground).half(), torch.where(foreground, local, 0.0).half()
-    )
+    return HeadPool(rgb, labels.to(torch.uint8), standardised(depth, foreground).half(), torch.where(foreground, local, 0.0).half())
 
 
 def _joined(parts: list[HeadPool]) -> HeadPool:
-    return HeadPool(
-        *(torch.cat([getattr(part, key) for part in parts]) for key in ("rgb", "labels", "depth", "normals"))
-    )
+    return HeadPool(*(torch.cat([getattr(part, key) for part in parts]) for key in ("rgb", "labels", "depth", "normals")))
 
 
 def moved(camera: Camera, plan: HeadsPlan, images: range) -> Camera:
@@ -75,9 +71,7 @@ def moved(camera: Camera, plan: HeadsPlan, images: range) -> Camera:
     return Camera(camera.cam2world, intrinsics)
 
 
-def render_pool(
-    images: int, resolution: int, seed: int, *, progress: Callable[[int, int], None] | None = None
-) -> HeadPool:
+def render_pool(images: int, resolution: int, seed: int, *, progress: Callable[[int, int], None] | None = None) -> HeadPool:
     """Render a training pool: ``images`` images, two per head, in the looks and views that a segmenter should know."""
     parts = []
     for start in range(0, images, CHUNK):
@@ -90,9 +84,7 @@ def render_pool(
     return _joined(parts)
 
 
-def render_held_out(
-    heads: int, resolution: int, seed: int, *, background: str = "plain", accessories: bool = False
-) -> HeadPool:
+def render_held_out(heads: int, resolution: int, seed: int, *, background: str = "plain", accessories: bool = False) -> HeadPool:
     """Render held-out heads, two images each, as a data set of this seed holds them; no training pool shows them."""
     plan = HeadsPlan(1, resolution, seed, background, accessories, held_out=heads)
     starts = range(1, plan.total, CHUNK)

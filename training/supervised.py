@@ -95,9 +95,7 @@ def _learning_rate(plan: SupervisedPlan, step: int) -> float:
     return plan.learning_rate * float(0.5 * (1.0 + torch.cos(torch.pi * done)))
 
 
-def _batch_loss(
-    network: SmallUNet, pool: HeadPool, plan: SupervisedPlan, weights: Tensor, generator: torch.Generator
-) -> Tensor:
+def _batch_loss(network: SmallUNet, pool: HeadPool, plan: SupervisedPlan, weights: Tensor, generator: torch.Generator) -> Tensor:
     index = torch.randint(len(pool), (plan.batch,), generator=generator)
     half = plan.batch // 2
     parts = [pool[index[:half]], mirrored(pool[index[half:]])]
@@ -109,9 +107,7 @@ def _batch_loss(
     return shape_loss(maps, depth, normals)
 
 
-def train_network(
-    pool: HeadPool, plan: SupervisedPlan, *, progress: Callable[[int, int, float], None] | None = None
-) -> SmallUNet:
+def train_network(pool: HeadPool, plan: SupervisedPlan, *, progress: Callable[[int, int, float], None] | None = None) -> SmallUNet:
     """Train on a pool and return the folded network; the same pool, plan and number of threads give the same weights.
 
     ``progress(steps done, steps, mean loss of late)`` is called after every step. Raises PriorzooError when the loss is
@@ -167,8 +163,8 @@ def iou_per_class(confusion: Tensor) -> dict[str, float]:
 def shape_errors(network: SmallUNet, pool: HeadPool, image: Tensor | None = None) -> dict[str, Any]:
     """Errors on held-out heads: IoU of the foreground and errors per region.
 
-    Of each region that occurs, over its true pixels that the network takes for foreground: the normals' mean angle in degrees and the
-    mean absolute error of depth in standardised units.
+    Of each region that occurs, over its true pixels that the network takes for foreground: the normals' mean angle in
+    degrees and the mean absolute error of depth in standardised units.
     """
     maps = _maps(network, pool.image() if image is None else image)
     true = pool.labels[:, None] != CLASS_IDS["background"]
