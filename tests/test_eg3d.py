@@ -33,6 +33,11 @@ TINY: dict[str, Any] = {
 GEOMETRY = frozenset({"depth", "opacity", "weights", "distances", "edges", "rays"})
 
 
+@pytest.fixture(autouse=True)
+def same_weights_every_time() -> None:
+    torch.manual_seed(0)
+
+
 def tiny(**changes: Any) -> EG3D:
     torch.manual_seed(0)
     return EG3D(**{**TINY, **changes})

@@ -61,7 +61,8 @@ class MappingNetwork(nn.Module):
     @torch.no_grad()
     def update_average(self, w: Tensor) -> None:
         """Move ``w_avg`` towards the batch's mean: 0.998 old + 0.002 new."""
-        self.w_avg.copy_(w.detach().float().mean(dim=0).lerp(self.w_avg.float(), self.average_decay))
+        mean = w.detach().to(self.w_avg.dtype).mean(dim=0)
+        self.w_avg.copy_(mean.lerp(self.w_avg, self.average_decay))
 
 
 def truncate(w: Tensor, average: Tensor, psi: float, count: int, cutoff: int | None = None) -> Tensor:
