@@ -149,4 +149,4 @@ def test_public_names_are_there():
         assert getattr(priorzoo, name) is not None
     assert set(priorzoo.__all__) <= set(dir(priorzoo))
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        priorzoo.nothing
+        priorzoo.__getattr__("nothing")
