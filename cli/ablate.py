@@ -81,7 +81,7 @@ def table(title: str, headings: list[str], rows: list[Row]) -> Table:
 
     out = Table(title=title or None, title_justify="left")
     for index, heading in enumerate(headings):
-        out.add_column(Text(heading), justify="left" if index == 0 else "right", overflow="fold")
+        out.add_column(Text(heading), justify="left" if index == 0 else "right", no_wrap=index == 0 and not title)
     colours = {"better": "green", "worse": "red"}
     for row in rows:
         cells = []

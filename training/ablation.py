@@ -135,7 +135,7 @@ def run_ablation(
             run = train(
                 variant,
                 place / name,
-                resume=True,
+                resume=(place / name / "recipe.yaml").exists(),
                 data_folder=place / DATA,
                 allow_changes=allow_changes,
                 progress=progress,
@@ -241,7 +241,8 @@ def _begin(recipe: Recipe, folder: Path, allow_changes: bool) -> Ablation:
     write_text_atomically(path, write_yaml(_with_variants(recipe)))
     rows = load_ablation(folder).rows if is_ablation(folder) else []
     order = [BASE, *recipe.variants]
-    known = sorted((row for row in rows if row.name in order), key=lambda row: order.index(row.name))
+    known = [row for row in rows if row.name in order and (folder / row.folder / RESULT).is_file()]
+    known.sort(key=lambda row: order.index(row.name))
     return Ablation(folder, recipe, known, circumstances(), recipe.source or folder.name)
 
 
@@ -258,7 +259,7 @@ def _overlay(base: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, An
     out: dict[str, Any] = {key: None for key in base if key not in wanted}
     for key, value in wanted.items():
         old = base.get(key)
-        if isinstance(value, Mapping) and isinstance(old, Mapping) and value:
+        if isinstance(value, Mapping) and isinstance(old, Mapping):
             inner = _overlay(old, value)
             if inner:
                 out[key] = inner
@@ -284,7 +285,7 @@ def _measured(ablation: Ablation, name: str, run: Run, on: Mapping[str, bool], s
     path = ablation.folder / name / RESULT
     key = _key(run, ablation.recipe)
     known = next((row for row in ablation.rows if row.name == name), None)
-    if known is None or known.key != key or not path.exists():
+    if known is None or known.key != key:
         measure(run, name).save(path)
     row = Row(name, name, dict(on), key, run.images, round(seconds, 1))
     order = [BASE, *ablation.recipe.variants]
