@@ -38,8 +38,8 @@ def _alike(a: HeadPool, b: HeadPool) -> bool:
 
 def test_a_pool_is_a_function_of_its_seed(pool: HeadPool) -> None:
     assert len(pool) == 16
-    assert _alike(pool, render_pool(16, 32, seed=3))
-    assert not torch.equal(pool.rgb, render_pool(16, 32, seed=4).rgb)
+    assert _alike(pool[:8], render_pool(8, 32, seed=3))
+    assert not torch.equal(pool.rgb[:8], render_pool(8, 32, seed=4).rgb)
 
 
 def test_a_pool_s_truth_is_standardised_and_in_the_camera_s_frame(pool: HeadPool) -> None:
