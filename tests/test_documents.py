@@ -58,3 +58,40 @@ def test_verbs_in_the_documents_exist():
         v for v in verbs if not any((ROOT / "cli" / f"{v.replace('-', '_')}{end}").exists() for end in (".py", ""))
     ]
     assert missing == []
+
+
+def test_every_buffer_and_class_is_explained():
+    from priorzoo.core.classes import CLASS_NAMES
+    from priorzoo.core.scene import BUFFERS, DERIVED
+
+    explanation = ROOT / "docs" / "explanation"
+    architecture = (explanation / "architecture.md").read_text(encoding="utf-8")
+    assert [name for name in (*BUFFERS, *DERIVED) if f"`{name}`" not in architecture] == []
+    conventions = " ".join((explanation / "conventions.md").read_text(encoding="utf-8").split())
+    assert " ".join(CLASS_NAMES) in conventions
+
+
+def test_every_measure_is_explained():
+    from priorzoo.metrics.columns import COLUMNS
+
+    measures = (ROOT / "docs" / "explanation" / "measures.md").read_text(encoding="utf-8")
+    # A label may carry a region after a comma and a mark in brackets: "normals, skin (est.)".
+    first_words = {column.label.split(",")[0].removesuffix(" (est.)").removesuffix(" x100") for column in COLUMNS.values()}
+    first_words = {w.removesuffix(" eyes").removesuffix(" skin") for w in first_words}
+    assert [word for word in first_words if word not in measures] == []
+
+
+def test_every_option_that_deviates_is_an_option():
+    from priorzoo.backbones.eg3d.options import EG3DOptions
+    from priorzoo.priors.density_tv import DensityTV
+    from priorzoo.priors.ssr import SSR
+
+    text = (ROOT / "docs" / "explanation" / "deviations.md").read_text(encoding="utf-8")
+    eg3d, ssr = text.split("## SSR")
+    published = EG3DOptions.__dataclass_fields__
+    for option in ("plane_axes", "importance", "depth", "raw_image"):
+        assert f"`{option}" in eg3d and option in published
+    assert DensityTV(as_published=True).as_published
+    for option in ("reduction", "min_opacity", "normalise", "scope", "empty", "max_view_angle", "view_angle_ramp", "second_order"):
+        assert f"`{option}" in ssr
+        assert option in SSR.__init__.__kwdefaults__ or option in SSR.__mro__[1].__init__.__kwdefaults__
