@@ -19,5 +19,7 @@ def command(
 ) -> None:
     """Write a self-contained HTML report: table, measures, curves, and the same heads side by side."""
     from ..export.report import write_report
+    from ..training.memory import keep_freed_memory
 
+    keep_freed_memory()
     typer.echo(str(write_report(runs, out, heads=heads, resolution=resolution)))

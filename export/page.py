@@ -24,13 +24,13 @@ dt { font-weight: 600; margin-top: 0.5rem; } dd { margin: 0 0 0 1rem; }
 .wide { overflow-x: auto; margin: 0.6rem 0; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; overflow-wrap: normal; }
 th, td { padding: 0.3rem 0.65rem; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); font-size: 0.92rem; }
-th { font-weight: 600; } td small { display: block; color: var(--soft); white-space: nowrap; }
+th { font-weight: 600; } td small { display: block; color: var(--soft); max-width: 8.5rem; }
 td small.better { color: var(--good); font-weight: 600; } td small.worse { color: var(--bad); font-weight: 600; }
 tr.group th { background: var(--tint); border-bottom: 0; } th[scope=row] { position: sticky; left: 0; background: var(--paper); }
 tr.group th[scope] { background: var(--tint); }
 figure { margin: 0.8rem 0; } figcaption { color: var(--soft); font-size: 0.9rem; max-width: 46rem; }
 img { max-width: 100%; height: auto; vertical-align: middle; } img.plot { background: #fff; border-radius: 4px; }
-.tiles td, .tiles th { padding: 2px 4px; border: 0; } .tiles thead th { color: var(--soft); font-weight: 400; font-size: 0.82rem; }
+.tiles td, .tiles th { padding: 2px 4px; border: 0; vertical-align: middle; } .tiles thead th { color: var(--soft); font-weight: 400; font-size: 0.82rem; }
 .tiles img { display: block; width: 8rem; min-width: 6rem; max-width: none; image-rendering: pixelated; border-radius: 3px; }
 @media (max-width: 40rem) { .tiles img { width: 5.5rem; min-width: 5.5rem; } body { padding: 0.8rem 0.7rem 3rem; } }
 pre { background: var(--tint); padding: 0.7rem; overflow-x: auto; font-size: 0.85rem; }
