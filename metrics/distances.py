@@ -81,16 +81,10 @@ def kernel_distance(features: Tensor, reference: Tensor) -> Distance:
 def _checked(features: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
     for name, value in (("generated", features), ("real", reference)):
         if value.ndim != 2 or len(value) < 2:
-            raise PriorzooError(
-                f"distance of features: the {name} ones must be [at least 2 images, width], got {list(value.shape)}"
-            )
+            raise PriorzooError(f"distance of features: the {name} ones must be [at least 2 images, width], got {list(value.shape)}")
         if not bool(torch.isfinite(value).all()):
             bad = int((~torch.isfinite(value)).any(1).sum())
-            raise PriorzooError(
-                f"distance of features: {bad} of {len(value)} {name} images have features that are not finite"
-            )
+            raise PriorzooError(f"distance of features: {bad} of {len(value)} {name} images have features that are not finite")
     if features.shape[1] != reference.shape[1]:
-        raise PriorzooError(
-            f"distance of features: widths differ, {features.shape[1]} generated and {reference.shape[1]} real"
-        )
+        raise PriorzooError(f"distance of features: widths differ, {features.shape[1]} generated and {reference.shape[1]} real")
     return features.double(), reference.double()

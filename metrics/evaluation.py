@@ -144,25 +144,31 @@ class Evaluator:
         """Measures of the inverted heads, and the first of these heads for pictures."""
         if self._inverted is None:
             return {}, {}
-        plan, truth = self.plan.inversion, self._inverted
-        latents = invert(
+        truth = self._inverted
+        parts, kept = [], []
+        for first in range(0, len(truth), self.plan.batch):
+            heads = truth[first : first + self.plan.batch]
+            latents = self._inverse(backbone, heads, first, _offset(report, "inversion", first, len(truth)))
+            scene = self._render(backbone, latents, heads.camera, first, SURFACE | {"image"})
+            kept.append({name: scene[name][: max(0, KEPT - first)] for name in ("image", "depth", "opacity")})
+            difference = (scene.image - _sized(heads.image, scene.image)).square().flatten(1).mean(1).sqrt() / 2
+            parts.append({**against_truth(scene, heads), "truth_image": difference})
+        return _joined(parts), {**_kept(kept), **self._kept_truth()}
+
+    def _inverse(self, backbone: Backbone, heads: Truth, first: int, report: Callable[[float], None]) -> Latents:
+        """Latents of some held-out heads; ``report`` is told how many heads' worth of steps are done."""
+        plan = self.plan.inversion
+        return invert(
             backbone,
-            truth.image,
-            truth.camera,
+            heads.image,
+            heads.camera,
             steps=plan.steps,
             learning_rate=plan.learning_rate,
             seed=self.plan.seed,
             resolution=plan.resolution or backbone.neural_resolution,
-            progress=lambda done: report("inversion", done, plan.steps),
+            first=first,
+            progress=lambda done: report(len(heads) * done / plan.steps),
         )
-        parts, kept = [], []
-        for first in range(0, len(truth), self.plan.batch):
-            chosen = slice(first, first + self.plan.batch)
-            scene = self._render(backbone, latents[chosen], truth.camera[chosen], first, SURFACE | {"image"})
-            kept.append({name: scene[name][: max(0, KEPT - first)] for name in ("image", "depth", "opacity")})
-            difference = (scene.image - _sized(truth.image[chosen], scene.image)).square().flatten(1).mean(1).sqrt() / 2
-            parts.append({**against_truth(scene, truth[chosen]), "truth_image": difference})
-        return _joined(parts), {**_kept(kept), **self._kept_truth()}
 
     def _kept_truth(self) -> dict[str, NDArray[Any]]:
         """The true side of ``Result.inverted``."""
@@ -202,9 +208,7 @@ class Evaluator:
     def _latents(self, backbone: Backbone, first: int, camera: Camera) -> Latents:
         drawn = fixed_streams(self.plan.seed, len(camera), first=first).within("evaluation")
         with torch.no_grad():
-            return backbone.prepare(
-                backbone.draw(len(camera), drawn).to(self.device), camera.label() if self.conditioned else None
-            )
+            return backbone.prepare(backbone.draw(len(camera), drawn).to(self.device), camera.label() if self.conditioned else None)
 
     @torch.no_grad()
     def _render(self, backbone: Backbone, latents: Latents, camera: Camera, first: int, needs: frozenset[str]) -> Scene:
@@ -238,14 +242,10 @@ class Evaluator:
             return
         with _timed(self.seconds, "true heads"):
             if self.plan.held_out:
-                self._inverted = read_held_out(self.data.held_out, self.data.truth, heads=self.plan.held_out).to(
-                    self.device
-                )
+                self._inverted = read_held_out(self.data.held_out, self.data.truth, heads=self.plan.held_out).to(self.device)
                 scene = scene_of_truth(self._inverted)
                 self._true.update(_joined([against_truth(scene, self._inverted)]))
-            self._heads = read_true_heads(self.data.held_out, self.data.truth, heads=self.plan.geometry_samples).to(
-                self.device
-            )
+            self._heads = read_true_heads(self.data.held_out, self.data.truth, heads=self.plan.geometry_samples).to(self.device)
             if self.segmenter is not None:
                 other = None if self._heads.other is None else scene_of_truth(self._heads.other)
                 self._true.update(_joined([self._measured(scene_of_truth(self._heads), other)]))
@@ -339,10 +339,12 @@ def evaluate_model(
     features that are not at hand.
     """
     device = next(backbone.parameters()).device
-    evaluator = Evaluator(
-        evaluation, data, segmenter=segmenter, estimator=estimator, conditioned=conditioned, device=device
-    )
+    evaluator = Evaluator(evaluation, data, segmenter=segmenter, estimator=estimator, conditioned=conditioned, device=device)
     return evaluator(backbone, subject=subject, progress=progress)
+
+
+def _offset(report: Progress, part: str, first: int, total: int) -> Callable[[float], None]:
+    return lambda done: report(part, first + int(done), total)
 
 
 def _joined(parts: list[dict[str, Tensor]]) -> dict[str, Array]:
@@ -356,9 +358,7 @@ def _kept(parts: list[dict[str, Tensor]]) -> dict[str, NDArray[Any]]:
 def _sized(image: Tensor, like: Tensor) -> Tensor:
     if image.shape[2:] == like.shape[2:]:
         return image
-    return torch.nn.functional.interpolate(
-        image, size=like.shape[2:], mode="bilinear", antialias=True, align_corners=False
-    )
+    return torch.nn.functional.interpolate(image, size=like.shape[2:], mode="bilinear", antialias=True, align_corners=False)
 
 
 def _hash(values: Tensor) -> str:

@@ -54,14 +54,10 @@ def inception(weights: str | Path, *, device: torch.device | str = "cpu") -> Cal
         )
     with path.open("rb") as file:
         got = (
-            hashlib.file_digest(file, "sha256").hexdigest()
-            if hasattr(hashlib, "file_digest")
-            else hashlib.sha256(file.read()).hexdigest()
+            hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else hashlib.sha256(file.read()).hexdigest()
         )
     if not got.startswith(INCEPTION_SHA256):
-        raise CheckpointError(
-            f"{path}: not torch-fidelity's Inception weights: SHA-256 begins {got[:8]}, expected {INCEPTION_SHA256}"
-        )
+        raise CheckpointError(f"{path}: not torch-fidelity's Inception weights: SHA-256 begins {got[:8]}, expected {INCEPTION_SHA256}")
     utils = torch_fidelity().utils
     device = torch.device(device)
     network = utils.create_feature_extractor(
@@ -87,9 +83,7 @@ def frechet_inception_distance(features: Tensor, reference: Tensor) -> float:
     return float(metric.fid_statistics_to_metric(*statistics, False)["frechet_inception_distance"])
 
 
-def kernel_inception_distance(
-    features: Tensor, reference: Tensor, *, subsets: int = 100, size: int = 1000, seed: int = 2020
-) -> float:
+def kernel_inception_distance(features: Tensor, reference: Tensor, *, subsets: int = 100, size: int = 1000, seed: int = 2020) -> float:
     """KID of two feature sets by torch-fidelity: mean over ``subsets`` of at most ``size`` images each."""
     size = min(size, len(features), len(reference))
     out = torch_fidelity().metric_kid.kid_features_to_metric(

@@ -128,8 +128,7 @@ def create_extractor(name: str, inception_weights: str | None, device: torch.dev
     if name == "inception":
         if inception_weights is None:
             raise PriorzooError(
-                "evaluation.features: inception needs evaluation.inception_weights, the path of its weight file; "
-                "nothing is downloaded"
+                "evaluation.features: inception needs evaluation.inception_weights, the path of its weight file; nothing is downloaded"
             )
         return InceptionFeatures(inception_weights, device=device)
     raise PriorzooError(f"evaluation.features must be heads or inception, got {name!r}")
@@ -168,9 +167,7 @@ def generated_images(
         with torch.no_grad():
             latents = backbone.prepare(backbone.draw(count, drawn).to(device), label if conditioned else None)
             streams = fixed_streams(seed, count, first=first, device=device).within("evaluation")
-            scene = backbone.render(
-                latents, Camera.from_label(label), frozenset({"image"}), streams=streams, sampling=Sampling("random")
-            )
+            scene = backbone.render(latents, Camera.from_label(label), frozenset({"image"}), streams=streams, sampling=Sampling("random"))
         yield to_bytes(scene.image).cpu()
         if progress is not None:
             progress(first + count)

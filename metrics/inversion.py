@@ -71,11 +71,12 @@ def invert(
     image: Tensor,
     camera: Camera,
     *,
-    steps: int = 120,
-    learning_rate: float = 0.1,
+    steps: int = 100,
+    learning_rate: float = 0.3,
     resolution: int = 32,
     seed: int = 0,
     penalty: float = 1e-3,
+    first: int = 0,
     progress: Callable[[int], None] | None = None,
 ) -> Latents:
     """Find prepared latents whose image from ``camera`` is ``image``; reads images only, never shapes.
@@ -90,13 +91,13 @@ def invert(
         camera: B cameras.
         steps: optimiser steps, at least 1. ``learning_rate`` in deviations.
         resolution: side in pixels at which images are compared; ``image`` is reduced to it by area.
+        first: number of the first image among all that are inverted; image i has its own jitter, in whatever batch.
 
     Returns: prepared latents of the B images, detached.
     """
     laws = latent_laws(backbone, seed)
     coordinates = {
-        name: torch.zeros(len(image), len(law.directions), device=image.device, requires_grad=True)
-        for name, law in laws.items()
+        name: torch.zeros(len(image), len(law.directions), device=image.device, requires_grad=True) for name, law in laws.items()
     }
     target = functional.interpolate(image, size=(resolution, resolution), mode="area")
     optimiser = torch.optim.Adam(list(coordinates.values()), lr=learning_rate, betas=(0.9, 0.99))
@@ -107,7 +108,7 @@ def invert(
     try:
         for step in range(steps):
             latents = Latents({name: law.latent(coordinates[name]) for name, law in laws.items()})
-            streams = Streams(seed, step, tuple(range(len(image))), "inversion/", image.device)
+            streams = Streams(seed, step, tuple(range(first, first + len(image))), "inversion/", image.device)
             scene = backbone.render(
                 latents,
                 camera,

@@ -77,8 +77,7 @@ class Result:
     def _terms(self, column: str) -> Array:
         if column not in self.terms:
             raise PriorzooError(
-                f"result of {self.subject}: no column {column!r}{did_you_mean(column, self.terms)}; it has: "
-                + ", ".join(self.columns())
+                f"result of {self.subject}: no column {column!r}{did_you_mean(column, self.terms)}; it has: " + ", ".join(self.columns())
             )
         return self.terms[column]
 
@@ -203,11 +202,7 @@ def _differences(a: Any, b: Any, prefix: str = "") -> list[tuple[str, str, str]]
     """(field, value in a, value in b) of every leaf in which two protocols differ."""
     if isinstance(a, Mapping) and isinstance(b, Mapping):
         names = list(dict.fromkeys([*a, *b]))
-        return [
-            d
-            for n in names
-            for d in _differences(a.get(n, _ABSENT), b.get(n, _ABSENT), f"{prefix}.{n}" if prefix else n)
-        ]
+        return [d for n in names for d in _differences(a.get(n, _ABSENT), b.get(n, _ABSENT), f"{prefix}.{n}" if prefix else n)]
     if a == b:
         return []
     mine, theirs = ("absent" if v is _ABSENT else json.dumps(v) for v in (a, b))

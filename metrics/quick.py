@@ -43,9 +43,7 @@ def quick_metrics(
         drawn = backbone.draw(samples, fixed_streams(seed, samples).within("evaluation")).to(device)
         latents = backbone.prepare(drawn, label if conditioned else None)
         streams = fixed_streams(seed, samples, device=device).within("shapes")
-        scene = backbone.render(
-            latents, camera, SURFACE | {"image"}, streams=streams, sampling=Sampling("deterministic", coarse, fine)
-        )
+        scene = backbone.render(latents, camera, SURFACE | {"image"}, streams=streams, sampling=Sampling("deterministic", coarse, fine))
     finally:
         backbone.train(training)
     scene.set_maker("segmentation", lambda s: segmenter.segment(s.image))

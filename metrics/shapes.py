@@ -66,9 +66,7 @@ class Truth:
 
     def __getitem__(self, index: slice) -> Truth:
         other = None if self.other is None else self.other[index]
-        return Truth(
-            self.image[index], self.camera[index], self.depth[index], self.normals[index], self.labels[index], other
-        )
+        return Truth(self.image[index], self.camera[index], self.depth[index], self.normals[index], self.labels[index], other)
 
     def to(self, device: torch.device) -> Truth:
         """The same truth on another device."""
