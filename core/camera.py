@@ -129,9 +129,8 @@ class Camera:
 
 def intrinsics_from_focal(focal: float, count: int, *, like: Tensor | None = None) -> Tensor:
     """Intrinsics [count,3,3] of square pixels with the principal point in the middle; ``focal`` in image widths."""
-    matrix = torch.tensor([[focal, 0.0, 0.5], [0.0, focal, 0.5], [0.0, 0.0, 1.0]])
-    if like is not None:
-        matrix = matrix.to(like)
+    matrix = torch.tensor([[focal, 0.0, 0.5], [0.0, focal, 0.5], [0.0, 0.0, 1.0]], dtype=torch.float64)
+    matrix = matrix.float() if like is None else matrix.to(like)
     return matrix.repeat(count, 1, 1)
 
 

@@ -38,6 +38,18 @@ class Schedule:
         return {"kind": self.kind, **{f.name: getattr(self, f.name) for f in fields(self)}}
 
 
+def _check_order(kind: str, begin: float, until: float) -> None:
+    if until < begin:
+        raise PriorzooError(f"schedule {kind}: until must not lie before begin {begin:g}, got {until:g}")
+
+
+def _share(position: float, begin: float, until: float) -> float:
+    """How much of the way from ``begin`` to ``until`` is done, in [0, 1]; where they are one it is a step."""
+    if position >= until:
+        return 1.0
+    return 0.0 if position <= begin else (position - begin) / (until - begin)
+
+
 @dataclass(frozen=True)
 class Linear(Schedule):
     """From ``start`` to ``end`` in a straight line between positions ``begin`` and ``until``, constant outside.
@@ -52,11 +64,12 @@ class Linear(Schedule):
     until: float = 1.0
     kind: ClassVar[str] = "linear"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_order(self.kind, self.begin, self.until)
+
     def _value(self, position: float) -> float:
-        if position >= self.until:
-            return self.end
-        share = max(0.0, (position - self.begin) / (self.until - self.begin)) if self.until > self.begin else 1.0
-        return self.start + (self.end - self.start) * share
+        return self.start + (self.end - self.start) * _share(position, self.begin, self.until)
 
 
 @dataclass(frozen=True)
@@ -90,9 +103,12 @@ class Cosine(Schedule):
     until: float = 1.0
     kind: ClassVar[str] = "cosine"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_order(self.kind, self.begin, self.until)
+
     def _value(self, position: float) -> float:
-        span = self.until - self.begin
-        share = min(1.0, max(0.0, (position - self.begin) / span)) if span > 0 else 1.0
+        share = _share(position, self.begin, self.until)
         return self.start + (self.end - self.start) * (0.5 - 0.5 * math.cos(math.pi * share))
 
 

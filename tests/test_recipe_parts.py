@@ -183,7 +183,7 @@ def test_annotations_in_words_and_fits():
          " got a need that is not met; allowed: a backbone that does: "),
         ("points", "{name: flat, depth: false}", "", "(made from depth)"),
         ("weights", "{name: flat}", "", "needs 'weights', which is not provided"),
-        ("segmentation", "{name: flat}", "", "segmenter: {name: ...} with one of seer"),
+        ("segmentation", "{name: flat}", "", "segmenter: {name: ...} with one of "),
         ("segmentation", "{name: flat}", "segmenter: {name: seer}\n", "reads image, which backbone flat does not provide"),
         ("estimated_depth", "{name: flat}", "", "needs a shape estimator"),
         ("other_view.depth", "{name: flat}", "", "second_view: {kind: near, mirrored or frontal}"),
