@@ -55,7 +55,8 @@ def _gallery_note(ceiling: float) -> str:
         "Every row of a block is the same latent, rendered densely without jitter from the same cameras; nothing was picked. "
         "Normals: red to the right, green up, blue towards the camera. Surfaces: white, lit from above left, from three views in radians. "
         "SSR: squared depth differences to the 8 neighbours, in pixel widths, on skin and eyes away from their borders; dark is "
-        f"smooth, the brightest yellow {ceiling:.2g} px² or more, one scale for all. Dark eyes and skin are not better by themselves: see (c)."
+        f"smooth, the brightest yellow {ceiling:.2g} px² or more, one scale for all. "
+        "Dark eyes and skin are not better by themselves: see (c)."
     )
 
 

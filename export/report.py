@@ -151,7 +151,7 @@ def _count(number: int) -> str:
 def _duration(seconds: float) -> str:
     """Seconds as people say them.
 
-    >>> _duration(75), _duration(8.4), _duration(7300)
+    >>> _duration(75), _duration(8.4), _duration(7320)
     ('1 min 15 s', '8 s', '2 h 2 min')
     """
     whole = round(seconds)
