@@ -67,9 +67,6 @@ class Evaluator:
     ``evaluation``: the recipe's section of that name. ``segmenter`` and ``estimator`` may be None: what needs them is
     then left out, as the true columns are without ``data.truth``. ``conditioned``: whether the models map latents
     under their camera.
-
-    >>> import priorzoo
-    >>> from priorzoo.metrics.evaluation import Evaluator
     """
 
     def __init__(

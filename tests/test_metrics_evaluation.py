@@ -140,6 +140,15 @@ def test_evaluation_measures_every_column_and_stores_its_protocol(heads: HeadsFi
     assert set(result.seconds) == {"real images", "true heads", "images", "inversion", "shapes"}
 
 
+def test_the_first_inverted_heads_are_kept_for_pictures(heads: HeadsFiles, tmp_path: Path) -> None:
+    measured(heads, ball()).save(tmp_path / "evaluation.json")
+    kept = Result.load(tmp_path / "evaluation.json").inverted
+    assert {name: array.shape for name, array in kept.items()} == {
+        "image": (2, 3, 16, 16), "depth": (2, 1, 16, 16), "opacity": (2, 1, 16, 16), "true_image": (2, 3, 16, 16),
+        "true_depth": (2, 1, 16, 16), "labels": (2, 16, 16), "camera": (2, 25),
+    }  # fmt: skip
+
+
 def test_evaluation_is_reproducible_and_pairs_latents(heads: HeadsFiles) -> None:
     first, second = measured(heads, ball()), measured(heads, ball())
     for column in first.columns():
