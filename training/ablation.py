@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -129,7 +129,9 @@ def run_ablation(
         if recipe.init is not None:
             say(f"{BASE}: measuring the start, {Path(recipe.init).name}")
             off = dict.fromkeys(switches(recipe), False)
-            _measured(ablation, BASE, load_run(recipe.init), off, 0.0, measuring)
+            # Rendered by this recipe's rules (samples a ray above all), as the variants are: one sampling for all rows.
+            start = replace(load_run(recipe.init), recipe=recipe)
+            _measured(ablation, BASE, start, off, 0.0, measuring)
         for name, variant in variants.items():
             say(f"{name}: training")
             run = train(
