@@ -30,7 +30,7 @@ tr.group th { background: var(--tint); border-bottom: 0; } th[scope=row] { posit
 tr.group th[scope] { background: var(--tint); }
 figure { margin: 0.8rem 0; } figcaption { color: var(--soft); font-size: 0.9rem; max-width: 46rem; }
 img { max-width: 100%; height: auto; vertical-align: middle; } img.plot { background: #fff; border-radius: 4px; }
-.tiles td, .tiles th { padding: 2px 4px; border: 0; vertical-align: middle; } 
+.tiles td, .tiles th { padding: 2px 4px; border: 0; vertical-align: middle; }
 .tiles thead th { color: var(--soft); font-weight: 400; font-size: 0.82rem; }
 .tiles img { display: block; width: 8rem; min-width: 6rem; max-width: none; image-rendering: pixelated; border-radius: 3px; }
 @media (max-width: 40rem) { .tiles img { width: 5.5rem; min-width: 5.5rem; } body { padding: 0.8rem 0.7rem 3rem; } }
