@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,26 @@ def test_a_recipe_nested_without_end_is_refused(tmp_path):
     path.write_text("seed: " + "[" * 500 + "]" * 500)
     with pytest.raises(RecipeError, match="nested deeper than"):
         load_recipe(path)
+
+
+def test_nothing_but_a_recipe_error_comes_of_damaged_text(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    draw = random.Random(0)
+    pieces = ["null", "{}", "[]", "-1", "1e9", ".nan", "'x'", "{a: 1}", "[1, {b: 2}]", "&a 1", "*a", "!!int 3", "{kind: linear}",
+              "{name: ssr}", "|", '"', "::", "\t", "\x00", "? ", "- ", "#", "9" * 30]  # fmt: skip
+    outcomes = set()
+    for _ in range(150):
+        lines = (BASE + SKIN + "variants: {a: {seed: 1}}\nobjective:\n  r1: {gamma: 1}\n").splitlines()
+        at = draw.randrange(len(lines))
+        cut = draw.randrange(len(lines[at]))
+        lines[at] = lines[at][:cut] + draw.choice(pieces) + lines[at][cut + draw.randrange(4) :]
+        (tmp_path / "r.yaml").write_text("\n".join(lines))
+        try:
+            load_recipe("r.yaml")
+            outcomes.add("loaded")
+        except RecipeError:
+            outcomes.add("refused")
+    assert outcomes == {"loaded", "refused"}
 
 
 def test_debug_shows_where_an_error_was_raised():

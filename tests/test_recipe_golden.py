@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import unified_diff
 from pathlib import Path
 
 from priorzoo.core.recipe import load_recipe, shipped_recipes
@@ -9,7 +10,12 @@ from recipe_goldens import resolved, stored
 
 
 def test_every_shipped_recipe_and_variant_has_its_golden_copy():
-    assert resolved() == stored(), "read the difference; where it is wanted: python tests/recipe_goldens.py"
+    now, golden = resolved(), stored()
+    assert set(now) == set(golden), "run: python tests/recipe_goldens.py"
+    changed = [
+        line for name in golden for line in unified_diff(golden[name].splitlines(), now[name].splitlines(), name, name, lineterm="", n=0)
+    ]
+    assert not changed, "\n".join(["where this is wanted, run: python tests/recipe_goldens.py", *changed])
 
 
 def test_a_golden_copy_is_a_recipe_of_its_own(tmp_path):

@@ -162,18 +162,22 @@ def fit(value: Any, annotation: Any, finite: bool = False) -> Any:
     """
     if not _numbers_ok(value, finite):
         raise ValueError("not a finite number" if finite else "not a number")
-    parts = [part for part in members(annotation) if not takes_schedule(part)]
-    try:
-        union: Any = Union[tuple(parts)]  # noqa: UP007  the members are only known now
-        adapter: TypeAdapter[Any] = TypeAdapter(union)
-    except PydanticUserError as error:
-        raise ValueError("cannot be written in a recipe") from error
+    adapter = _adapter(annotation)
     try:
         # Strict JSON is exactly the rule wanted: a list may stand for a tuple, an integer for a number, and nothing
         # else.
         return adapter.validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
         raise ValueError(error.errors()[0]["msg"]) from error
+
+
+@cache
+def _adapter(annotation: Any) -> TypeAdapter[Any]:
+    union: Any = Union[tuple(part for part in members(annotation) if not takes_schedule(part))]  # noqa: UP007  known only now
+    try:
+        return TypeAdapter(union)
+    except PydanticUserError as error:
+        raise ValueError("cannot be written in a recipe") from error
 
 
 def _numbers_ok(value: Any, finite: bool) -> bool:

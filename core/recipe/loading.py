@@ -158,8 +158,8 @@ def _data(validator: Validator, node: Node, key: str) -> Any:
         where = node.origin if name is None else name.origin
         got = "nothing" if node.is_mapping else describe(node)
         return validator.report(Problem(where, join(key, "name"), "missing", got, ", ".join(DATA)))
-    if name.value not in DATA:
-        return validator.report(unknown_name(name.origin, join(key, "name"), "no such data", str(name.value), DATA))
+    if name.value not in list(DATA):
+        return validator.report(unknown_name(name.origin, join(key, "name"), "no such data", str(name.plain()), DATA))
     return validator.section(DATA[name.value], node, key)
 
 

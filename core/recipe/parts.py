@@ -62,9 +62,9 @@ def _registered(
         return None
     if name.value in names:
         return registry.get(name.value)
-    broken = registry.broken().get(str(name.value))
+    broken = registry.broken().get(str(name.plain()))
     text = f"comes from a plug-in that failed to import ({broken})" if broken else f"not registered in {registry.kind}"
-    validator.report(unknown_name(name.origin, join(key, "name"), text, str(name.value), names))
+    validator.report(unknown_name(name.origin, join(key, "name"), text, str(name.plain()), names))
     return None
 
 

@@ -145,11 +145,11 @@ class Validator:
     def schedule(self, spec: FieldSpec, node: Node, key: str) -> Schedule | _Invalid:
         """Read a mapping as a schedule whose values keep the annotation's bounds."""
         kind = node.child("kind")
-        if kind is None or kind.value not in KINDS:
+        if kind is None or kind.value not in list(KINDS):
             if kind is None:
                 return self.report(Problem(node.origin, join(key, "kind"), "missing: a mapping here is a schedule", "nothing",
                                            "one of " + ", ".join(KINDS)))  # fmt: skip
-            return self.report(unknown_name(kind.origin, join(key, "kind"), "unknown schedule", str(kind.value), KINDS))
+            return self.report(unknown_name(kind.origin, join(key, "kind"), "unknown schedule", str(kind.plain()), KINDS))
         before, known = len(self.problems), [f.name for f in dataclass_fields(KINDS[kind.value])]
         limits = bounds(spec.annotation)
         for name, child in node.value.items():
@@ -162,7 +162,7 @@ class Validator:
                 )
             elif name == "unit":
                 if child.value not in UNITS:
-                    self.report(unknown_name(child.origin, place, "unknown unit", str(child.value), UNITS))
+                    self.report(unknown_name(child.origin, place, "unknown unit", str(child.plain()), UNITS))
             else:
                 self._schedule_numbers(name, child, place, limits)
         if len(self.problems) > before:
