@@ -215,7 +215,12 @@ class EG3D(Backbone):
             raise PriorzooError(f"sampling: mode {sampling.mode!r} is not one of {', '.join(MODES)}")
         if sampling.mode == "random":
             jitter = streams("jitter").uniform(rays, coarse).to(like)
-            return jitter, streams("importance").uniform(rays, fine).to(like) if fine else None
+            if not fine:
+                return jitter, None
+            u = streams("importance").uniform(rays, fine)
+            if u.device.type == "cpu":
+                u.numpy().sort(axis=-1)  # the draws' order is irrelevant, and sorted ones are looked up twice as fast
+            return jitter, u.to(like)
         jitter = like.new_full((batch, rays, coarse), 0.5)
         steps = torch.linspace(0.0, 1.0, fine, dtype=like.dtype, device=like.device)
         return jitter, steps.expand(batch, rays, fine) if fine else None
