@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -24,7 +25,7 @@ dt { font-weight: 600; margin-top: 0.5rem; } dd { margin: 0 0 0 1rem; }
 .wide { overflow-x: auto; margin: 0.6rem 0; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; overflow-wrap: normal; }
 th, td { padding: 0.3rem 0.65rem; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); font-size: 0.92rem; }
-th { font-weight: 600; } td small { display: block; color: var(--soft); max-width: 8.5rem; }
+th { font-weight: 600; } td small { display: block; color: var(--soft); max-width: 8.5rem; } small span { white-space: nowrap; }
 td small.better { color: var(--good); font-weight: 600; } td small.worse { color: var(--bad); font-weight: 600; }
 tr.group th { background: var(--tint); border-bottom: 0; } th[scope=row] { position: sticky; left: 0; background: var(--paper); }
 tr.group th[scope] { background: var(--tint); }
@@ -143,6 +144,8 @@ def _row(row: Row, columns: int) -> str:
     cells = ""
     for cell in row.cells:
         verdict = f' class="{escape(cell.verdict)}"' if cell.verdict else ""
-        note = f"<small{verdict}>{escape(cell.note)}</small>" if cell.note else ""
+        # An interval in brackets stays on one line.
+        unbroken = re.sub(r"\[[^\]]*\]", r"<span>\g<0></span>", escape(cell.note))
+        note = f"<small{verdict}>{unbroken}</small>" if cell.note else ""
         cells += f"<td>{escape(cell.text)}{note}</td>"
     return f'<tr><th scope="row"{title}>{escape(row.name)}</th>{cells}</tr>'
