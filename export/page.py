@@ -14,7 +14,7 @@ _STYLE = """
 @media (prefers-color-scheme: dark) { :root { --ink: #e6e9ee; --soft: #a0a9b6; --paper: #16191e; --line: #343b45; --tint: #1e232a;
   --good: #6fd39b; --bad: #ff9a94; } }
 * { box-sizing: border-box; }
-body { margin: 0 auto; padding: 1.2rem 1rem 4rem; max-width: 74rem; background: var(--paper); color: var(--ink);
+body { margin: 0 auto; padding: 1.2rem 1rem 4rem; max-width: 78rem; background: var(--paper); color: var(--ink);
   font: 16px/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
 h1 { font-size: 1.6rem; line-height: 1.25; margin: 0.4rem 0; }
 h2 { font-size: 1.2rem; margin: 2.4rem 0 0.6rem; border-top: 1px solid var(--line); padding-top: 1rem; }
@@ -24,8 +24,9 @@ nav a { margin-right: 1rem; white-space: nowrap; } a { color: inherit; }
 dt { font-weight: 600; margin-top: 0.5rem; } dd { margin: 0 0 0 1rem; }
 .wide { overflow-x: auto; margin: 0.6rem 0; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; overflow-wrap: normal; }
-th, td { padding: 0.3rem 0.65rem; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); font-size: 0.92rem; }
-th { font-weight: 600; } td small { display: block; color: var(--soft); max-width: 8.5rem; } small span { white-space: nowrap; }
+th, td { padding: 0.3rem 0.5rem; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); font-size: 0.92rem; }
+th { font-weight: 600; } td small { display: block; font-size: 0.78rem; color: var(--soft); max-width: 8.5rem; }
+small span { white-space: nowrap; }
 td small.better { color: var(--good); font-weight: 600; } td small.worse { color: var(--bad); font-weight: 600; }
 tr.group th { background: var(--tint); border-bottom: 0; } th[scope=row] { position: sticky; left: 0; background: var(--paper); }
 tr.group th[scope] { background: var(--tint); }
