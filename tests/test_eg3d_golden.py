@@ -271,7 +271,7 @@ def test_antialiased_resize(case: Case) -> None:
     close(resize(image.detach()[:1], 16), case.io["resize_aa"], 1e-5)
 
 
-def test_generator_loss_and_gradients(case: Case) -> None:
+def check_generator_gradients(case: Case) -> None:
     backbone, io = case.backbone, case.io
     ws = case.latents["ws"].clone().requires_grad_()
     streams = fixed_streams(0, 2)
@@ -299,6 +299,33 @@ def test_generator_loss_and_gradients(case: Case) -> None:
     for got, wanted in pairs:
         close(got, wanted, 1e-3 * wanted.abs().max().item())
     backbone.zero_grad(set_to_none=True)
+
+
+def test_generator_loss_and_gradients(small_case: Case) -> None:
+    check_generator_gradients(small_case)
+
+
+@pytest.mark.slow  # a minute and 5 GB: the backward pass of two 512 x 512 images
+def test_generator_loss_and_gradients_of_8xdc() -> None:
+    check_generator_gradients(Case("eg3d_8xdc"))
+
+
+def test_gradient_of_one_512_image() -> None:
+    """The share of the loss that flows into the second sample's style vectors, through super-resolution and rendering."""
+    case = Case("eg3d_8xdc")
+    ws, needs = case.latents["ws"][1:].clone().requires_grad_(), case.backbone.critic_needs()
+    with torch.no_grad():
+        first = case.backbone.critic_input(case.render("det", take=slice(0, 1), needs=needs))
+    scene = case.backbone.render(
+        Latents({"ws": ws}), case.camera[1:], needs, streams=fixed_streams(0, 1), resolution=16, sampling=DETERMINISTIC
+    )
+    second = case.backbone.critic_input(scene)
+    logits = case.backbone.criticise({name: torch.cat([first[name], second[name]]) for name in first}, case.io["c"])
+    close(logits[:, None], case.io["d_logits_gen"])
+    torch.nn.functional.softplus(-logits).mean().backward()
+    assert ws.grad is not None
+    wanted = case.io["ggrad/ws"][1:]
+    close(ws.grad[:, :, ::4], wanted, 1e-3 * wanted.abs().max().item())
 
 
 def test_density_tv(case: Case) -> None:
