@@ -174,3 +174,11 @@ def test_a_file_whose_name_holds_an_at_sign(write):
     write(**{"my@recipe": BASE + "variants: {v: {seed: 4}}\n"})
     assert load_recipe("my@recipe.yaml").seed == 0
     assert load_recipe("my@recipe.yaml@v").seed == 4
+
+
+def test_an_override_of_an_entrys_inside_leaves_the_variant_that_removed_it_alone() -> None:
+    recipe = load_recipe("heads/eg3d_ssr_table1", ["priors.skin.weight=0.5", "priors.eyes.erosion=3"])
+    assert recipe.variant("skin").priors["skin"].weight == 0.5
+    assert recipe.variant("skin_eyes").priors["eyes"].options["erosion"] == 3
+    assert set(recipe.variant("finetune").priors) == {"density_tv"}
+    assert set(load_recipe("heads/eg3d_ssr_table1@skin", ["priors.eyes.erosion=3"]).priors) == {"skin", "density_tv"}

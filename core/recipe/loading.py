@@ -71,13 +71,27 @@ def _resolve(base: Node, overrides: tuple[Node, ...], variant: str | None, sourc
     if variant is not None:
         tree = choose_variant(tree, variant, Origin("command line", 0, Path.cwd()))
         for over in overrides:
-            tree = merge(tree, over)
+            # A variant that removed an entry is not given a piece of it back by an override of the entry's inside.
+            if not _inside_removed(tree, over):
+                tree = merge(tree, over)
     recipe = _build(tree.without("variants") if variant is not None else tree, check_files)
     recipe._source = source if variant is None else f"{source}@{variant}"
     recipe._base, recipe._overrides, recipe._check_files = base, overrides, check_files
     if variant is None:
         _check_variants(recipe)
     return recipe
+
+
+def _inside_removed(tree: Node, over: Node) -> bool:
+    """Whether an override addresses the inside of something that the tree holds as null."""
+    if not over.is_mapping:
+        return False
+    for key, inner in over.value.items():
+        here = tree.child(key)
+        if here is None:
+            return False
+        return inner.is_mapping if here.value is None else _inside_removed(here, inner)
+    return False
 
 
 def _check_variants(recipe: Recipe) -> None:
