@@ -163,10 +163,13 @@ class Training(Section):
 
 
 class Inversion(Section):
-    """The fixed optimisation that finds a latent for a held-out image; ``resolution`` null: the backbone's own."""
+    """The fixed optimisation that finds a latent for a held-out image; ``resolution`` null: the backbone's own.
+
+    ``learning_rate`` is in deviations of the mapped latents.
+    """
 
     steps: Positive = 200
-    learning_rate: Annotated[float, Gt(0)] = 0.05
+    learning_rate: Annotated[float, Gt(0)] = 0.3
     resolution: Positive | None = None
 
 
