@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import keyword
 import sys
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
@@ -11,7 +12,8 @@ import typer
 
 from ..core.errors import PriorzooError
 
-# Verb: its line in the help. Its file is cli/<verb>.py (dashes become underscores) with a function `command`, or a Typer group `app`.
+# Verb: its line in the help. Its file is cli/<verb>.py (dashes become underscores, a word of Python gets one behind it) with a function
+# `command`, or a Typer group `app`.
 VERBS = {
     "train": "Train a recipe into a run folder, or resume a run.",
     "evaluate": "Measure images and shapes of a run or a checkpoint.",
@@ -21,6 +23,7 @@ VERBS = {
     "show": "Print a recipe resolved, as YAML that can be fed back.",
     "list": "List priors, backbones, segmenters, estimators and recipes.",
     "data": "Write and check data sets in the EG3D format.",
+    "import": "Import an official checkpoint as safetensors.",
     "bench": "Measure the speed and memory of a training step.",
     "train-segmenter": "Train a segmenter on procedural heads.",
 }
@@ -62,7 +65,8 @@ def application(called: str | None) -> Callable[..., Any]:
         if verb != called:
             app.command(verb, help=line)(_not_called)
             continue
-        module = importlib.import_module(f".{verb.replace('-', '_')}", __package__)
+        name = verb.replace("-", "_") + "_" * keyword.iskeyword(verb)
+        module = importlib.import_module(f".{name}", __package__)
         if hasattr(module, "app"):
             app.add_typer(module.app, name=verb, help=line)
         else:

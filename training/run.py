@@ -24,6 +24,7 @@ from ..core.recipe import Recipe, load_recipe
 from ..core.registry import BACKBONES
 from ..core.streams import derived_seed
 from .checkpoints import MODEL, STATE, checkpoint_folders, load_module, part, read_tensors
+from .foreign import is_foreign, read_foreign
 
 CARD = "card.json"
 _PACKAGE = Path(__file__).resolve().parent.parent
@@ -48,7 +49,7 @@ class Run:
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the stored tensors: ``generator.*``, ``average.*``, ``discriminator.*``."""
-        return read_tensors(self.weights)
+        return read_foreign(self.weights).tensors() if is_foreign(self.weights) else read_tensors(self.weights)
 
     def backbone(self, average: bool = True) -> Backbone:
         """Build the backbone with these weights, in eval mode, without gradients; ``average`` takes the moving average's."""
@@ -75,7 +76,8 @@ def load_backbone(backbone: Backbone, tensors: dict[str, Tensor], where: str, *,
 
 
 def load_run(path: str | os.PathLike[str]) -> Run:
-    """Open a run folder, a checkpoint folder, a ``.safetensors`` file with ``card.json`` beside it, or shipped weights by name.
+    """Open a run folder, a checkpoint folder, a ``.safetensors`` file with ``card.json`` beside it, shipped weights by name, or an
+    official ``.pkl``.
 
     Raises RunError when there is nothing of the kind, with the nearest shipped name.
     """
@@ -89,7 +91,7 @@ def load_run(path: str | os.PathLike[str]) -> Run:
             f"{path}: no such run, checkpoint or shipped weights{did_you_mean(str(path), names)}; shipped: {', '.join(names) or 'none'}"
         )
     if place.is_file():
-        return _from_card(place)
+        return Run(place.parent, place, read_foreign(place).recipe, 0) if is_foreign(place) else _from_card(place)
     if (place / CARD).is_file():
         return _from_card(place / MODEL)
     if (place / STATE).is_file():
