@@ -22,9 +22,9 @@ def command(
         Path | None,
         typer.Option(help="A heads data set with its truth beside it; default: heads rendered now."),
     ] = None,
-    images: Annotated[int, typer.Option(help="Training images to render, two per head.")] = 4096,
+    images: Annotated[int, typer.Option(help="Training images to render, two per head.")] = 2048,
     resolution: Annotated[int, typer.Option(help="Pixels a side of rendered heads, a power of two.")] = 64,
-    steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 3000,
+    steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 1200,
     batch: Annotated[int, typer.Option(help="Images a step.")] = 32,
     held_out: Annotated[int, typer.Option(help="Heads, two images each, on which the result is measured.")] = 64,
     seed: Annotated[int, typer.Option(help="Same seed, options and threads: same weights.")] = 0,
@@ -85,8 +85,10 @@ def _train_one(plan: SupervisedPlan, folder: Path, pool: HeadPool, held: dict[st
     from ..core.files import write_text_atomically
     from ..segmenters.network import load_network, save_network
     from ..training.progress import Progress
+    from ..training.run import circumstances
     from ..training.supervised import TARGETS, held_out_results, train_network
 
+    made_by = circumstances()  # before anything is written: new weights would count as a change of the source tree
     start, cpu = time.perf_counter(), time.process_time()
     with Progress(f"training {plan.target}", total=plan.steps, unit="steps") as bar:
         network = train_network(pool, plan, progress=lambda done, _, __: bar.update(done))
@@ -97,7 +99,7 @@ def _train_one(plan: SupervisedPlan, folder: Path, pool: HeadPool, held: dict[st
     # what is measured and drawn is the file: read back, with its rounding to float16
     network, _ = load_network(weights, TARGETS[plan.target])
     results = held_out_results(network, plan.target, held)
-    card = _card(plan, recipe, network, weights, side, results)
+    card = _card(plan, recipe, network, weights, side, results) | made_by
     card |= {"training_seconds": round(seconds, 1), "training_cpu_seconds": round(cpu_seconds, 1)}
     write_text_atomically(folder / "card.json", json.dumps(card, indent=1) + "\n")
     _pictures(plan.target, folder, network, held, results)
@@ -110,10 +112,8 @@ def _card(
     from dataclasses import asdict
 
     from ..core.classes import CLASS_NAMES
-    from ..training.run import circumstances
     from ..training.supervised import TARGETS, seconds_per_image
 
-    where = circumstances()
     return {
         "name": FOLDERS[plan.target],
         "part": {"classes": "segmenter unet", "shape": "estimator heads"}[plan.target],
@@ -129,8 +129,6 @@ def _card(
         "bytes": weights.stat().st_size,
         "recipe": {**recipe, **asdict(plan)},
         "seed": plan.seed,
-        "command": where.pop("command"),
-        **where,
         "held_out": results,
         "seconds_per_image": round(seconds_per_image(network, side), 5),
         "licence": "MIT, trained on procedural data alone",

@@ -32,7 +32,7 @@ class SupervisedPlan:
     """
 
     target: str
-    steps: int = 3000
+    steps: int = 1200
     batch: int = 32
     learning_rate: float = 4e-3
     weight_decay: float = 1e-4
