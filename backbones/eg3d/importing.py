@@ -29,6 +29,7 @@ from ...core.pickles import (
     plain,
     read_pickle,
 )
+from ...core.pickles.values import describe
 from .identifying import name_of_family
 from .planes import AXES
 from .superresolution import layout_of
@@ -120,7 +121,7 @@ def _records(file: PickleFile, where: str) -> dict[str, Record]:
         raise CheckpointError(f"{where}: this is a TensorFlow StyleGAN checkpoint (G, D, Gs), not an EG3D one; it is not read")
     found: dict[str, Any] = {k: value.get(k) for k in ("G", "D", "G_ema")} if isinstance(value, dict) else {}
     if not found or not all(isinstance(r, Record) for r in found.values()):
-        held = ", ".join(sorted(str(k)[:40] for k in list(value)[:12])) if isinstance(value, dict) else type(value).__name__.lower()
+        held = ", ".join(sorted(str(k)[:40] for k in list(value)[:12])) if isinstance(value, dict) else describe(value)
         raise CheckpointError(
             f"{where}: not an EG3D checkpoint: a dict with the networks G, D and G_ema is expected, the file holds {held}"
         )

@@ -55,12 +55,16 @@ class Machine:
             if self._take(1)[0] != 0x80:
                 raise Refusal("not a pickle of protocol 2 or later (it does not begin with the opcode PROTO)")
             self._protocol()
+            data, spent, most, end = self.data, self.spent, self.limits.operations, len(self.data)
             while True:
-                self._opcode_at = self.position
-                self.spent.operations += 1
-                if self.spent.operations > self.limits.operations:
-                    raise Refusal(f"more than {self.limits.operations} operations")
-                code = self._take(1)[0]
+                at = self._opcode_at = self.position
+                spent.operations += 1
+                if spent.operations > most:
+                    raise Refusal(f"more than {most} operations")
+                if at >= end:
+                    raise Refusal("truncated: the file ends where an opcode is expected")
+                code = data[at]
+                self.position = at + 1
                 if code == 0x2E:
                     return self._stop()
                 operation = OPERATIONS.get(code)

@@ -32,7 +32,7 @@ class Limits:
     """
 
     file_bytes: int = 8 << 30
-    operations: int = 300_000
+    operations: int = 200_000
     depth: int = 100
     text_bytes: int = 32 << 20
     name_bytes: int = 256
