@@ -16,6 +16,10 @@ class Segmenter(nn.Module):
     names: tuple[str, ...]
 
     @classmethod
+    def check_options(cls, **options: Any) -> None:
+        """Raise PriorzooError for options that cannot work, such as a file that is not there; asked before anything is built."""
+
+    @classmethod
     def needs(cls, **options: Any) -> frozenset[str]:
         """Return the one Scene buffer that it reads: ``image`` or ``image_raw``."""
         return frozenset({"image"})
@@ -39,6 +43,10 @@ class Estimator(nn.Module):
     """Base of every shape estimator: image to depth and normals, for measuring and for priors that want them."""
 
     registry_name: ClassVar[str] = ""
+
+    @classmethod
+    def check_options(cls, **options: Any) -> None:
+        """Raise PriorzooError for options that cannot work, such as a file that is not there; asked before anything is built."""
 
     def estimate(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Return depth [B,1,h,w] (standardised over the foreground: mean 0, deviation 1, larger is farther) and unit

@@ -140,12 +140,13 @@ def load_network(path: str | Path, outputs: tuple[str, ...]) -> tuple[SmallUNet,
         odd = next((a for a in made if a not in outputs), ", ".join(made))
         raise CheckpointError(f"{path}: makes {len(made)} maps ({odd!r}, ...), expected {len(outputs)}: {', '.join(outputs)}")
     network = _unfilled(len(outputs), widths)
-    _check_tensors(str(path), network.state_dict(), tensors)
+    check_tensors(str(path), network.state_dict(), tensors)
     network.load_state_dict({name: value.float() for name, value in tensors.items()}, assign=True)
     return channels_last(network.eval().requires_grad_(False)), resolution
 
 
-def _check_tensors(where: str, own: dict[str, Tensor], stored: dict[str, Tensor]) -> None:
+def check_tensors(where: str, own: dict[str, Tensor], stored: dict[str, Tensor]) -> None:
+    """Raise CheckpointError unless the stored tensors are those of the network, by name and shape; ``where`` names the file."""
     missing = [name for name in own if name not in stored]
     unexpected = [name for name in stored if name not in own]
     shapes = [

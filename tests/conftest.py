@@ -36,3 +36,11 @@ def package_files(project: dict) -> list[Path]:
     """Every Python file of the package."""
     folders = [ROOT.joinpath(*name.split(".")[1:]) for name in project["tool"]["setuptools"]["packages"]]
     return sorted(path for folder in folders for path in folder.glob("*.py"))
+
+
+@pytest.fixture(scope="session")
+def bisenet_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A weight file for the bisenet segmenter, of the public file's names and shapes; 53 MB, written once."""
+    from bisenet_weights import write_bisenet
+
+    return write_bisenet(tmp_path_factory.mktemp("bisenet") / "79999_iter.pth")

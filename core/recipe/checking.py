@@ -29,6 +29,7 @@ def check(recipe: Recipe, tree: Node, check_files: bool) -> list[Problem]:
     checker.priors()
     if check_files:
         checker.init()
+        checker.weight_files()
     return checker.problems
 
 
@@ -92,6 +93,13 @@ class _Checker:
             if lacking:
                 self.add(f"{kind}.name", f"reads {lacking[0]}, which backbone {backbone.name} does not provide with these options",
                          repr(part.name), f"a {kind} of {', '.join(sorted(self.provides & {'image', 'image_raw'}))}")  # fmt: skip
+
+    def weight_files(self) -> None:
+        # Not asked of a stored recipe that is only looked at: its files may lie on another machine.
+        for kind, registry in (("segmenter", SEGMENTERS), ("estimator", ESTIMATORS)):
+            part = getattr(self.recipe, kind)
+            if part is not None:
+                self._ask(kind, part, registry, "check_options")
 
     def _ask(self, key: str, part: Part | PriorEntry, registry: Registry, method: str) -> Any:
         """Call a class method with the part's options; None and a problem when it refuses them, None when it has no

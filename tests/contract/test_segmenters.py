@@ -19,10 +19,11 @@ from priorzoo.segmenters.base import Estimator, Segmenter
 from torch import Tensor
 from torch.testing import assert_close
 
-# Options of each; a path that stands for a data set's truth file is filled in.
-TRUTH_FILE = "<truth file>"
+# Options of each; what stands for a file is filled in.
+TRUTH_FILE, BISENET_FILE = "<truth file>", "<bisenet file>"
 SEGMENTER_OPTIONS: dict[str, list[dict[str, Any]]] = {
     "analytic_colours": [{}],
+    "bisenet": [{"weights": BISENET_FILE, "size": 32}, {"weights": BISENET_FILE, "size": None, "reads": "image_raw"}],
     "truth": [{"data": TRUTH_FILE}],
     "unet": [{}, {"reads": "image_raw"}],
 }
@@ -43,8 +44,10 @@ def truth_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def segmenter(name: str, options: dict[str, Any], truth_file: Path) -> Segmenter:
-    filled = {key: truth_file if value == TRUTH_FILE else value for key, value in options.items()}
+def segmenter(name: str, options: dict[str, Any], request: pytest.FixtureRequest) -> Segmenter:
+    files = {TRUTH_FILE: "truth_file", BISENET_FILE: "bisenet_file"}
+    filled = {key: request.getfixturevalue(files[value]) if value in files else value for key, value in options.items()}
+    SEGMENTERS.get(name).check_options(**filled)
     built: Segmenter = SEGMENTERS.create(name, **filled).eval()
     return built
 
