@@ -194,7 +194,7 @@ def switches(recipe: Recipe) -> list[str]:
 
 def _active(recipe: Recipe) -> list[str]:
     """Entries that act: R1 and the priors whose weight is not the constant 0."""
-    r1 = ["R1"] if recipe.objective.r1 is not None and recipe.objective.r1.gamma > 0 else []
+    r1 = ["R1"] if recipe.objective.r1 is not None and recipe.objective.r1.gamma != 0 else []
     return r1 + [n for n, e in recipe.priors.items() if isinstance(e.weight, Schedule) or e.weight != 0]
 
 

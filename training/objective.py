@@ -56,7 +56,7 @@ class EG3DObjective:
         own = [Phase(f"prior/{entry.name}", "generator", entry.interval, partial(self._own_terms, entry)) for entry in self.priors.own]
         out = [Phase("Gmain", "generator", 1, self._generator_terms), *own]
         out.append(Phase("Dmain", "discriminator", 1, self._discriminator_terms))
-        if self.spec.r1 is not None and self.spec.r1.gamma > 0:
+        if self.spec.r1 is not None and self.spec.r1.gamma != 0:
             out.append(Phase("R1", "discriminator", self.spec.r1.interval, self._r1_terms))
         return out
 
@@ -172,5 +172,6 @@ class EG3DObjective:
         gradients = torch.autograd.grad(logits.sum(), list(leaves.values()), create_graph=True)
         penalty = torch.stack([g.square().flatten(1).sum(1) for g in gradients]).sum(0)
         assert self.spec.r1 is not None
-        gain = self.spec.r1.gamma / 2 * self.spec.r1.interval
+        gamma = value_at(self.spec.r1.gamma, images=micro.images_seen, steps=micro.step)
+        gain = gamma / 2 * self.spec.r1.interval
         return [Term("D/r1", penalty, weight=gain)]

@@ -92,9 +92,12 @@ class SecondView(Section):
 
 
 class R1(Section):
-    """Lazy R1: ``gamma`` / 2 times the squared gradient of D on real images, every ``interval`` steps with gain ``interval``."""
+    """Lazy R1: ``gamma`` / 2 times the squared gradient of D on real images, every ``interval`` steps with gain ``interval``.
 
-    gamma: Annotated[float, Ge(0)] = 1.0
+    ``gamma`` may follow a schedule: finer images want a larger one.
+    """
+
+    gamma: Weight = 1.0
     interval: Positive = 16
 
 
