@@ -41,6 +41,7 @@ from .priors import PriorSet
 from .progress import Progress
 from .run import Run, build_backbone, circumstances, load_backbone, load_run, locked, read_record, write_record
 from .sources import Sources, open_sources
+from .starting import start_from
 from .terms import MicroBatch, Term
 
 Monitor = Callable[["Trainer"], Mapping[str, float]]
@@ -166,9 +167,7 @@ class Trainer:
         if found:
             self._restore(found[-1])
         elif self.recipe.init is not None:
-            source = load_run(self.recipe.init)
-            load_backbone(self.backbone, source.tensors(), str(source.weights))
-            load_backbone(self.average, source.tensors(), str(source.weights), average=True)
+            start_from(load_run(self.recipe.init), self.recipe, self.backbone, self.average)
         else:
             self.average.generator.load_state_dict(self.backbone.generator.state_dict())
         self.journal.rewind(self.images)

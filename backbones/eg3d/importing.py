@@ -311,7 +311,7 @@ def _superresolution(given: Given, live: Given, average: Record, shapes: Shapes,
     return {
         "superresolution": name,
         "superresolution_input": None if side == layout.input_size else side,
-        "superresolution_channels": None if (first, second) == layout.channels else [first, second],
+        "superresolution_channels": None if (first, second) == layout.channels else (first, second),
         "superresolution_noise": live.word("superresolution_noise_mode", "none", allowed=("none", "random", "const")),
         "superresolution_clamp": 256.0 if given.integer("sr_num_fp16_res", 0, most=64) else None,
         "superresolution_antialias": live.flag("sr_antialias", True),

@@ -1,0 +1,361 @@
+"""Official checkpoints become this package's weights, bit for bit, with their own rules; nothing is dropped silently."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from official_pickles import AXES, SMALL, Layout, official, small_pair, state_of
+from pickle_writer import Call, Made, Persistent, Stored, dumps
+from priorzoo import load_recipe, load_run
+from priorzoo.backbones.eg3d import EG3D
+from priorzoo.backbones.eg3d.importing import read_official
+from priorzoo.cli.main import main
+from priorzoo.core.errors import CheckpointError, PriorzooError
+from priorzoo.training.foreign import read_foreign
+from priorzoo.training.run import build_backbone
+from priorzoo.training.starting import start_from
+from safetensors.torch import load_file
+from torch import Tensor
+
+Change = Callable[[dict[str, Any]], Any]
+
+
+@pytest.fixture(scope="module")
+def pair() -> tuple[EG3D, EG3D]:
+    return small_pair()
+
+
+def stored(folder: Path, pair: tuple[EG3D, EG3D], change: Change | None = None, layout: Layout | None = None, **how: Any) -> Path:
+    """Write an official file of the pair, after a change."""
+    checkpoint = official(*pair, layout)
+    if change:
+        change(checkpoint)
+    path = folder / "official.pkl"
+    path.write_bytes(dumps(checkpoint, **how))
+    return path
+
+
+def wanted_tensors(pair: tuple[EG3D, EG3D]) -> dict[str, Tensor]:
+    """Return what the importer must find: the trained generator and discriminator, the average's generator, the unread extra."""
+    model, average = pair
+    wanted = {f"generator.{k}": v for k, v in model.generator.state_dict().items()}
+    wanted |= {f"average.{k}": v for k, v in average.generator.state_dict().items()}
+    wanted |= {f"discriminator.{k}": v for k, v in model.discriminator.state_dict().items()}
+    extra = torch.linspace(0.0, 1.0, 25)
+    return wanted | {f"unused.{part}.dataset_label_std": extra for part in ("generator", "average")}
+
+
+def equal(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
+    assert set(found) == set(wanted)
+    assert [k for k in wanted if not torch.equal(found[k], wanted[k]) or found[k].dtype != wanted[k].dtype] == []
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4])
+@pytest.mark.parametrize("numpy_module", ["numpy.core.multiarray", "numpy._core.multiarray"])
+def test_every_tensor_is_read_bit_for_bit(protocol: int, numpy_module: str, pair, tmp_path):
+    path = stored(tmp_path, pair, protocol=protocol, numpy_module=numpy_module)
+    equal(read_foreign(path).tensors(), wanted_tensors(pair))
+
+
+@pytest.mark.parametrize("layout", [Layout(axes_location="cpu"), Layout(axes_location="cuda:3"), Layout(channels_last=True)])
+def test_locations_and_strides_do_not_matter(layout: Layout, pair, tmp_path):
+    equal(read_foreign(stored(tmp_path, pair, layout=layout)).tensors(), wanted_tensors(pair))
+
+
+def test_half_precision_stays_as_it_is_stored(pair, tmp_path):
+    def halve(checkpoint: dict[str, Any]) -> None:
+        state_of(checkpoint, "D", "b4", "fc")["_parameters"]["weight"].tensor = half
+
+    half = pair[0].discriminator.b4.fc.weight.detach().half()
+    run = load_run(stored(tmp_path, pair, halve))
+    assert run.tensors()["discriminator.b4.fc.weight"].dtype == torch.float16
+    assert torch.equal(run.backbone().discriminator.b4.fc.weight, half.float())
+
+
+def test_options_are_the_models(pair, tmp_path):
+    found = read_official(stored(tmp_path, pair))
+    own = pair[0].options
+    assert EG3D(**found.options).options == EG3D(**SMALL, discriminator="dual").options
+    assert found.options["neural_resolution"] == own.neural_resolution
+    assert found.pose_swap == 0.5
+
+
+def test_live_attributes_win_over_the_constructors(pair, tmp_path):
+    def finetuned(checkpoint: dict[str, Any]) -> None:
+        state = state_of(checkpoint, "G_ema")
+        state["neural_rendering_resolution"] = 16
+        state["rendering_kwargs"].update(
+            depth_resolution=7, white_back=True, ray_start="auto", ray_end="auto", c_gen_conditioning_zero=True
+        )
+        state["_init_kwargs"]["rendering_kwargs"].update(depth_resolution=9)
+
+    found = read_official(stored(tmp_path, pair, finetuned))
+    told = {k: found.options[k] for k in ("neural_resolution", "samples_coarse", "white_back", "near", "far", "conditioning")}
+    assert told == {
+        "neural_resolution": 16, "samples_coarse": 7, "white_back": True, "near": "auto", "far": "auto", "conditioning": "zero",
+    }  # fmt: skip
+    assert found.pose_swap is None
+
+
+def test_a_missing_scale_of_the_condition_is_the_published_default(pair, tmp_path):
+    path = stored(tmp_path, pair, lambda c: state_of(c, "G_ema")["rendering_kwargs"].pop("c_scale"))
+    assert read_official(path).options["conditioning_scale"] == 0.0
+
+
+def test_plane_axes_are_named_by_their_matrices(pair, tmp_path):
+    def axes(matrices: Tensor) -> Change:
+        return lambda c: state_of(c, "G_ema", "renderer").update(plane_axes=Stored(matrices))
+
+    assert read_official(stored(tmp_path, pair)).options["plane_axes"] == "official"
+    corrected = AXES.clone()
+    corrected[2] = torch.tensor([[0.0, 0, 1], [0, 1, 0], [1, 0, 0]])  # columns of the inverse: Z, Y, X
+    assert read_official(stored(tmp_path, pair, axes(corrected))).options["plane_axes"] == "corrected"
+    with pytest.raises(CheckpointError, match=r"plane_axes is none of the known ones \(official: XY XZ ZX; corrected: XY XZ ZY\)"):
+        read_official(stored(tmp_path, pair, axes(AXES * 2)))
+
+
+def test_imported_weights_render_as_the_model_does(pair, tmp_path):
+    from priorzoo.backbones.base import Sampling
+    from priorzoo.core.camera import Camera
+    from priorzoo.core.streams import fixed_streams
+
+    own = EG3D(**SMALL | {"noise": "const"})
+    own.load_state_dict(pair[1].state_dict())
+    imported = load_run(stored(tmp_path, pair)).backbone(average=True)
+    imported.set_options(noise="const")
+    images = []
+    for backbone in (own, imported):
+        streams, camera = fixed_streams(0, 2), Camera.looking_at_origin(torch.zeros(2), torch.zeros(2))
+        with torch.no_grad():
+            latents = backbone.prepare(backbone.draw(2, streams), camera.label())
+            scene = backbone.render(latents, camera, frozenset({"image", "depth"}), streams=streams, sampling=Sampling("deterministic"))
+        images.append((scene.image, scene.depth))
+    assert torch.equal(images[0][0], images[1][0])
+    assert torch.equal(images[0][1], images[1][1])
+
+
+# ------------------------------------------------------------------------------------------------ the command
+
+
+def test_the_command_writes_weights_and_a_card(pair, tmp_path, capsys):
+    path, out = stored(tmp_path, pair), tmp_path / "imported"
+    assert main(["import", str(path), str(out)]) == 0
+    printed = capsys.readouterr().out
+    count = len(pair[0].generator.state_dict())
+    assert f"generator: {count} matched, 0 missing, 1 unexpected" in printed
+    assert "unexpected: dataset_label_std (no network reads it; kept as unused.average.dataset_label_std)" in printed
+    equal(load_file(out / "model.safetensors"), wanted_tensors(pair))
+    card = json.loads((out / "card.json").read_text())
+    assert card["plane_axes"] == "official"
+    assert card["origin"]["file"] == "official.pkl"
+    assert card["origin"]["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert card["sha256"]["model.safetensors"] == hashlib.sha256((out / "model.safetensors").read_bytes()).hexdigest()
+    assert card["origin"]["training_set"]["path"] == "ffhq.zip"
+    assert "non-commercial" in card["licence"]
+    assert load_run(out).recipe == load_run(path).recipe
+    equal(load_run(out).tensors(), wanted_tensors(pair))
+
+
+def test_every_name_is_printed_on_request(pair, tmp_path, capsys):
+    assert main(["import", str(stored(tmp_path, pair)), str(tmp_path / "out"), "--verbose"]) == 0
+    printed = capsys.readouterr().out
+    assert [k for k in pair[0].generator.state_dict() if f"  matched: {k}\n" not in printed] == []
+
+
+def test_a_refused_file_leaves_nothing_behind(tmp_path, capsys):
+    path = tmp_path / "x.pkl"
+    path.write_bytes(b"\x80\x04cos\nsystem\n.")
+    assert main(["import", str(path), str(tmp_path / "out")]) == 2
+    assert "names os.system" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_earlier_weights_are_not_overwritten(pair, tmp_path, capsys):
+    path, out = stored(tmp_path, pair), tmp_path / "out"
+    assert main(["import", str(path), str(out)]) == 0
+    before = (out / "model.safetensors").stat().st_mtime_ns
+    assert main(["import", str(path), str(out)]) == 2
+    assert "exists already" in capsys.readouterr().err
+    assert (out / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_tensors_of_every_number_type_are_written_as_the_library_reads_them(tmp_path):
+    from priorzoo.core.pickles.values import Storage, StoredTensor
+    from priorzoo.training.streamed import NAMES, write_safetensors
+
+    arrays = {f"t.{code}": np.arange(6).astype(f"<{code}" if code[1:] != "1" else f"|{code}").reshape(2, 3) for code in NAMES}
+    arrays["t.scalar"] = np.array(2.5, "<f4")
+    held = {}
+    for name, array in arrays.items():
+        strides = tuple(s // array.itemsize for s in array.strides)
+        held[name] = StoredTensor(Storage(array.dtype.str, array.size, memoryview(array.tobytes())), 0, array.shape, strides)
+    transposed = held["t.f4"]
+    held["t.transposed"] = StoredTensor(transposed.storage, 0, (3, 2), (1, 3))
+    arrays["t.transposed"] = arrays["t.f4"].T
+    write_safetensors(tmp_path / "x.safetensors", held)
+    found = load_file(tmp_path / "x.safetensors")
+    assert set(found) == set(arrays)
+    for name, array in arrays.items():
+        assert found[name].numpy().dtype == array.dtype
+        assert np.array_equal(found[name].numpy(), array)
+
+
+# ------------------------------------------------------------------------------------------------ names and sizes
+
+
+def test_missing_and_unexpected_names_are_all_told(pair, tmp_path):
+    def rename(checkpoint: dict[str, Any]) -> None:
+        parameters = state_of(checkpoint, "G_ema", "backbone", "mapping", "fc1")["_parameters"]
+        parameters["biass"] = parameters.pop("bias")
+
+    with pytest.raises(CheckpointError) as refused:
+        read_foreign(stored(tmp_path, pair, rename))
+    assert "missing: backbone.mapping.fc1.bias, did you mean 'backbone.mapping.fc1.biass'?" in str(refused.value)
+    assert "unexpected: backbone.mapping.fc1.biass" in str(refused.value)
+
+
+def test_a_shape_against_the_attributes_shows_both(pair, tmp_path):
+    def widen(checkpoint: dict[str, Any]) -> None:
+        state_of(checkpoint, "D", "b4", "fc")["_parameters"]["bias"] = Stored(torch.zeros(9), True)
+
+    with pytest.raises(CheckpointError, match=r"discriminator: the tensors .*\n  shape: b4.fc.bias: file \[9\], model \[8\]"):
+        read_foreign(stored(tmp_path, pair, widen))
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "reason"),
+    [
+        ("G_ema", {"mapping_kwargs": {"num_layers": 5}}, "the mapping's number of layers is 5 by its attributes and 2 by its tensors"),
+        ("G_ema", {"w_dim": 7}, "w_dim is 7 by its attributes and 8 by its tensors"),
+        ("G_ema", {"c_dim": 0}, "labels of 0 numbers and 3 colours; 25 and 3 are read"),
+        ("G_ema", {"z_dim": 10**9}, "z_dim is 1000000000, an integer from 1 to 1048576 is expected"),
+        ("G_ema", {"z_dim": "many"}, "z_dim is 'many', an integer is expected"),
+        ("D", {"mapping_kwargs": []}, "D: mapping_kwargs is list, a dict is expected"),
+    ],
+)
+def test_attributes_that_contradict_are_shown(part: str, change: dict[str, Any], reason: str, pair, tmp_path):
+    with pytest.raises(CheckpointError, match=reason):
+        read_foreign(stored(tmp_path, pair, lambda c: state_of(c, part)["_init_kwargs"].update(change)))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"clamp_mode": "relu"}, "clamp_mode is 'relu', 'softplus' is expected"),
+        ({"box_warp": float("nan")}, "box_warp is nan, a finite number is expected"),
+        ({"white_back": 1}, "white_back is 1, true or false is expected"),
+        ({"superresolution_noise_mode": "loud"}, "superresolution_noise_mode is 'loud'"),
+        ({"superresolution_module": "training.superresolution.SuperresolutionHybrid4X"}, "name SuperresolutionHybrid4X, the network is a"),
+        ({"ray_start": 4.0}, "0 <= near < far; got 4.0 and 3.3"),
+    ],
+)
+def test_rules_that_this_backbone_has_not_are_refused(change: dict[str, Any], reason: str, pair, tmp_path):
+    with pytest.raises(PriorzooError, match=reason):
+        read_foreign(stored(tmp_path, pair, lambda c: state_of(c, "G_ema")["rendering_kwargs"].update(change)))
+
+
+# ------------------------------------------------------------------------------------------------ other networks
+
+
+def rename_class(part: str, name: str, *path: str) -> Change:
+    """Return a change that gives a persistent object another class name."""
+
+    def change(checkpoint: dict[str, Any]) -> None:
+        found = checkpoint[part]
+        for step in path:
+            found = found.arguments[0]["state"]["_modules"][step]
+        found.arguments[0]["class_name"] = name
+
+    return change
+
+
+def deep_fp32(checkpoint: dict[str, Any]) -> None:
+    rename_class("G_ema", "SuperresolutionHybridDeepfp32", "superresolution")(checkpoint)
+    module = "training.superresolution.SuperresolutionHybridDeepfp32"
+    state_of(checkpoint, "G_ema")["rendering_kwargs"]["superresolution_module"] = module
+
+
+def tri_grids(checkpoint: dict[str, Any]) -> None:
+    torgb = state_of(checkpoint, "G_ema", "backbone", "synthesis", "b16", "torgb")["_parameters"]
+    torgb["weight"] = Stored(torch.zeros(36, 8, 1, 1), True)
+
+
+def stylegan2(checkpoint: dict[str, Any]) -> None:
+    for part in ("G", "G_ema"):
+        checkpoint[part] = state_of(checkpoint, part)["_modules"]["backbone"]
+
+
+def stylegan3(checkpoint: dict[str, Any]) -> None:
+    stylegan2(checkpoint)
+    empty = {"_parameters": {}, "_buffers": {}, "_modules": {}}
+    state_of(checkpoint, "G_ema", "synthesis")["_modules"]["input"] = Persistent("SynthesisInput", empty)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (deep_fp32, "legacy module DeepFp32 cannot be built"),
+        (lambda c: state_of(c, "G_ema")["_init_kwargs"].update(triplane_depth=3), "this is a PanoHead checkpoint"),
+        (tri_grids, "36 channels, the decoder reads 3 x 4; 3 planes along each axis are PanoHead's"),
+        (rename_class("D", "MaskDualDiscriminatorV2"), "this is a PanoHead checkpoint"),
+        (stylegan2, "this is a StyleGAN2 checkpoint"),
+        (stylegan3, "this is a StyleGAN3 checkpoint"),
+        (lambda c: c.update(G=Made("dnnlib.tflib.network", "Network", {})), "this is a TensorFlow StyleGAN checkpoint"),
+        (rename_class("G_ema", "ConeGenerator"), "this is a checkpoint of a ConeGenerator, not an EG3D checkpoint"),
+        (rename_class("D", "DummyDualDiscriminator"), "D is a DummyDualDiscriminator; DualDiscriminator and SingleDiscriminator are read"),
+        (lambda c: c.update(augment_pipe=Call("os", "getcwd")), "names os.getcwd, which an EG3D checkpoint may not name"),
+    ],
+)
+def test_other_networks_are_refused_by_name(change: Change, reason: str, pair, tmp_path):
+    with pytest.raises(PriorzooError, match=reason):
+        read_official(stored(tmp_path, pair, change))
+
+
+# ------------------------------------------------------------------------------------------------ a recipe's init
+
+RECIPE = """
+backbone: {{name: eg3d, {options}}}
+init: official.pkl
+data: {{name: heads, images: 8, resolution: 32}}
+training: {{images: 8, batch: 4, samples: null}}
+"""
+
+
+def recipe_with(folder: Path, **changes: Any) -> Any:
+    """Load a recipe of the small model that starts from the official file beside it."""
+    options = {k: list(v) if isinstance(v, tuple) else v for k, v in {**SMALL, **changes}.items()}
+    path = folder / "recipe.yaml"
+    path.write_text(RECIPE.format(options=", ".join(f"{k}: {json.dumps(v)}" for k, v in options.items())))
+    return load_recipe(str(path))
+
+
+def test_init_takes_an_official_file(pair, tmp_path):
+    stored(tmp_path, pair)
+    recipe = recipe_with(tmp_path)
+    backbone, average = build_backbone(recipe), build_backbone(recipe)
+    start_from(load_run(recipe.init), recipe, backbone, average)
+    equal(backbone.generator.state_dict(), pair[0].generator.state_dict())
+    equal(backbone.discriminator.state_dict(), pair[0].discriminator.state_dict())
+    equal(average.generator.state_dict(), pair[1].generator.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"z_dim": 5}, r"z_dim: file 4, recipe 5"),
+        ({"channel_max": 16}, r"file \[8, 8, 3, 3\], model \[16, 16, 3, 3\]"),
+        ({"plane_axes": "corrected"}, "plane_axes: file official, recipe corrected; weights trained under one mean nothing"),
+    ],
+)
+def test_sizes_that_contradict_the_recipe_are_both_shown(changes: dict[str, Any], reason: str, pair, tmp_path):
+    stored(tmp_path, pair)
+    recipe = recipe_with(tmp_path, **changes)
+    with pytest.raises(CheckpointError, match=reason):
+        start_from(load_run(recipe.init), recipe, build_backbone(recipe), build_backbone(recipe))
