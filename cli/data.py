@@ -41,15 +41,11 @@ def heads(
     background: Annotated[str, typer.Option(help="plain (white), gradient or textured.")] = "plain",
     seed: Annotated[int, typer.Option(help="Same seed and options: same bytes.")] = 0,
     accessories: Annotated[bool, typer.Option(help="Hats, glasses, earrings, necklaces.")] = False,
-    wide_yaw: Annotated[
-        float, typer.Option(help="Share of images with yaw uniform in +-1 rad; the others are N(0, 0.3).")
-    ] = 0.5,
+    wide_yaw: Annotated[float, typer.Option(help="Share of images with yaw uniform in +-1 rad; the others are N(0, 0.3).")] = 0.5,
     images_per_identity: Annotated[int, typer.Option(help="Cameras per head.")] = 2,
     held_out: Annotated[int, typer.Option(help="Identities that no training image shows.")] = 64,
     supersample: Annotated[int, typer.Option(help="Rays along one side of an edge pixel.")] = 2,
-    workers: Annotated[
-        int | None, typer.Option(help="Processes; default: all cores. The bytes do not depend on it.")
-    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes; default: all cores. The bytes do not depend on it.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
 ) -> None:
     """Render procedural heads with known depth, normals and labels in the EG3D data set format."""
@@ -71,9 +67,7 @@ def heads(
 @app.command("check")
 def check(
     path: Annotated[Path, typer.Argument(help="Data set: a zip or a folder with dataset.json.")],
-    pictures: Annotated[
-        Path | None, typer.Option(help="Folder for the two pictures; default: beside the data set.")
-    ] = None,
+    pictures: Annotated[Path | None, typer.Option(help="Folder for the two pictures; default: beside the data set.")] = None,
     no_pictures: Annotated[bool, typer.Option("--no-pictures", help="Write no pictures.")] = False,
 ) -> None:
     """Count, judge the camera labels, look for copies, and draw cameras and samples."""

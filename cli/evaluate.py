@@ -16,18 +16,10 @@ MEASURING = ("evaluation", "data", "segmenter", "estimator")
 
 
 def command(
-    run: Annotated[
-        str, typer.Argument(help="A run folder, a checkpoint folder, a .safetensors file or a shipped name.")
-    ],
-    overrides: Annotated[
-        list[str] | None, typer.Argument(help="Changes to how it is measured, such as evaluation.images=256.")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="The result's .json file. [default: results/ in the run]")
-    ] = None,
-    data: Annotated[
-        Path | None, typer.Option("--data", help="Where generated heads are kept. [default: data/ in the run]")
-    ] = None,
+    run: Annotated[str, typer.Argument(help="A run folder, a checkpoint folder, a .safetensors file or a shipped name.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="Changes to how it is measured, such as evaluation.images=256.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="The result's .json file. [default: results/ in the run]")] = None,
+    data: Annotated[Path | None, typer.Option("--data", help="Where generated heads are kept. [default: data/ in the run]")] = None,
     device: Annotated[str, typer.Option("--device", help="cpu or cuda.")] = "cpu",
 ) -> None:
     """Measure images and shapes by the run's own recipe and write the result with its protocol."""
@@ -41,8 +33,7 @@ def command(
     for change in overrides or ():
         if change.partition("=")[0].split(".")[0] not in MEASURING:
             raise PriorzooError(
-                f"evaluate: {change!r} would change the model, not how it is measured; allowed are overrides of "
-                + ", ".join(MEASURING)
+                f"evaluate: {change!r} would change the model, not how it is measured; allowed are overrides of " + ", ".join(MEASURING)
             )
     recipe = load_changed(loaded.recipe, overrides or ())
     target = out or result_path(run, loaded)

@@ -8,12 +8,8 @@ import typer
 
 
 def command(
-    recipe: Annotated[
-        str, typer.Argument(help="A shipped name or a path ending in .yaml; NAME@variant chooses a variant.")
-    ],
-    overrides: Annotated[
-        list[str] | None, typer.Argument(help="dotted.key=value, such as priors.skin.weight=50.")
-    ] = None,
+    recipe: Annotated[str, typer.Argument(help="A shipped name or a path ending in .yaml; NAME@variant chooses a variant.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="dotted.key=value, such as priors.skin.weight=50.")] = None,
     variant: Annotated[str | None, typer.Option("--variant", help="The variant to show.")] = None,
     origin: Annotated[bool, typer.Option("--origin", help="Write file and line beside each value.")] = False,
 ) -> None:

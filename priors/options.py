@@ -71,9 +71,7 @@ def check_choice(prior: str, option: str, value: Any, allowed: Iterable[str]) ->
     """
     names = tuple(allowed)
     if value not in names:
-        raise PriorzooError(
-            f"{prior}: {option} must be one of {', '.join(names)}; got {value!r}{did_you_mean(str(value), names)}"
-        )
+        raise PriorzooError(f"{prior}: {option} must be one of {', '.join(names)}; got {value!r}{did_you_mean(str(value), names)}")
 
 
 def check_flag(prior: str, option: str, value: Any) -> None:

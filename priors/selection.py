@@ -32,9 +32,7 @@ def erode(mask: Tensor, size: int) -> Tensor:
 
     # A square is a row and a column: 2 k comparisons a pixel instead of k^2.
     for shape in ((1, size), (size, 1)):
-        mask = erosion(
-            mask, torch.ones(shape, dtype=mask.dtype, device=mask.device), border_type="constant", border_value=0.0
-        )
+        mask = erosion(mask, torch.ones(shape, dtype=mask.dtype, device=mask.device), border_type="constant", border_value=0.0)
     return mask
 
 

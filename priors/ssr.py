@@ -193,9 +193,7 @@ class SR(Prior):
             check_number(name, "max_view_angle", self.max_view_angle, above=0.0, most=180.0)
         check_number(name, "view_angle_ramp", self.view_angle_ramp, least=0.0, most=180.0)
         if self.view_angle_ramp and self.max_view_angle is None:
-            raise PriorzooError(
-                f"{name}: view_angle_ramp {self.view_angle_ramp} softens max_view_angle, which is not given"
-            )
+            raise PriorzooError(f"{name}: view_angle_ramp {self.view_angle_ramp} softens max_view_angle, which is not given")
         check_number(name, "min_opacity", self.min_opacity, least=0.0, below=1.0)
         check_choice(name, "normalise", self.normalise, NORMALISATIONS)
         check_choice(name, "reduction", self.reduction, REDUCTIONS)
@@ -224,9 +222,7 @@ class SR(Prior):
             mask = mask & (scene.opacity.detach() > self.min_opacity)
         gate = pitch = None
         if self.max_view_angle is not None:
-            gate = view_gate(
-                self._camera(scene, "max_view_angle").view_angle.detach(), self.max_view_angle, self.view_angle_ramp
-            )
+            gate = view_gate(self._camera(scene, "max_view_angle").view_angle.detach(), self.max_view_angle, self.view_angle_ramp)
         if self.normalise == "pixel":
             camera = self._camera(scene, "normalise: pixel")
             pitch = camera.pixel_pitch(scene.depth.shape[-1], 1.0) * camera.position.norm(dim=-1)
@@ -247,9 +243,7 @@ class SR(Prior):
 
     def _camera(self, scene: Scene, option: str) -> Camera:
         if scene.camera is None:
-            raise MissingBufferError(
-                f"{self.registry_name}: {option} reads the scene's camera, and this scene has none"
-            )
+            raise MissingBufferError(f"{self.registry_name}: {option} reads the scene's camera, and this scene has none")
         return scene.camera
 
 
@@ -322,9 +316,7 @@ class SSR(SR):
         region = options.get("region")
         names = (region,) if isinstance(region, str) else tuple(region) if isinstance(region, (list, tuple)) else ()
         if not names or not all(isinstance(name, str) and name for name in names):
-            raise PriorzooError(
-                f"{cls.registry_name}: region must be a class name or a list of class names, got {region!r}"
-            )
+            raise PriorzooError(f"{cls.registry_name}: region must be a class name or a list of class names, got {region!r}")
         return names
 
     def region_mask(self, scene: Scene) -> Tensor:

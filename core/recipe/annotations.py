@@ -46,9 +46,7 @@ def model_fields(model: type[BaseModel]) -> dict[str, FieldSpec]:
     """Return the fields of a section of the schema."""
     hints = get_type_hints(model, include_extras=True)
     return {
-        name: FieldSpec(
-            hints[name], REQUIRED if info.is_required() else info.get_default(call_default_factory=True), True
-        )
+        name: FieldSpec(hints[name], REQUIRED if info.is_required() else info.get_default(call_default_factory=True), True)
         for name, info in model.model_fields.items()
     }
 
@@ -62,9 +60,7 @@ def option_fields(cls: type) -> tuple[dict[str, FieldSpec], bool]:
     kept = getattr(cls, "Options", None)
     if dataclasses.is_dataclass(kept):
         hints = _hints(kept)
-        return {
-            f.name: FieldSpec(hints.get(f.name, Any), _field_default(f)) for f in dataclasses.fields(kept) if f.init
-        }, False
+        return {f.name: FieldSpec(hints.get(f.name, Any), _field_default(f)) for f in dataclasses.fields(kept) if f.init}, False
     out: dict[str, FieldSpec] = {}
     collects = False
     for owner in cls.__mro__:
@@ -142,9 +138,7 @@ def section_of(annotation: Any) -> type[BaseModel] | None:
 
 def bounds(annotation: Any) -> list[Any]:
     """Return the bounds of the numeric members."""
-    return [
-        m for part in members(annotation) if bare(part) in (int, float) for m in metadata(part) if type(m) in _BOUNDS
-    ]
+    return [m for part in members(annotation) if bare(part) in (int, float) for m in metadata(part) if type(m) in _BOUNDS]
 
 
 def within(value: float, limits: list[Any]) -> bool:

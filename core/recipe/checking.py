@@ -53,9 +53,7 @@ class _Checker:
         background = self.recipe.background
         if background.name != "none" or background.options:
             origin = self.tree.nearest("background", "name").origin
-            self.problems.append(
-                unknown_name(origin, "background.name", "no such background", background.name, ["none"])
-            )
+            self.problems.append(unknown_name(origin, "background.name", "no such background", background.name, ["none"]))
 
     def training(self) -> None:
         plan = self.recipe.training

@@ -28,9 +28,7 @@ def read_part(validator: Validator, registry: Registry, node: Node, key: str) ->
     return INVALID if isinstance(options, _Invalid) else Part(name=node.value["name"].value, options=options)
 
 
-def read_prior(
-    validator: Validator, registry: Registry, node: Node, key: str, siblings: list[str]
-) -> PriorEntry | _Invalid:
+def read_prior(validator: Validator, registry: Registry, node: Node, key: str, siblings: list[str]) -> PriorEntry | _Invalid:
     """Read an entry of ``priors``: the options of its prior beside ``name weight interval phase``."""
     cls = _registered(validator, registry, node, key, siblings)
     if cls is None:
@@ -44,9 +42,7 @@ def read_prior(
     return PriorEntry(**entry, options=options)
 
 
-def _registered(
-    validator: Validator, registry: Registry, node: Node, key: str, siblings: list[str] | None = None
-) -> type[Any] | None:
+def _registered(validator: Validator, registry: Registry, node: Node, key: str, siblings: list[str] | None = None) -> type[Any] | None:
     names = registry.names()
     if not node.is_mapping:
         example = f"a mapping with a name, such as {{name: {names[0] if names else 'NAME'}}}"
@@ -78,9 +74,7 @@ def _options(
     for name, child in node.value.items():
         if name not in specs and not others:
             allowed = [*keys, *specs]
-            validator.report(
-                unknown_name(child.key_origin, join(key, name), f"unknown option of {cls.__name__}", name, allowed)
-            )
+            validator.report(unknown_name(child.key_origin, join(key, name), f"unknown option of {cls.__name__}", name, allowed))
     known = node if others else Node({k: v for k, v in node.value.items() if k in specs}, node.origin, node.key_origin)
     values = validator.fields(specs, known, key, others=others, schedules=schedules)
     if isinstance(values, _Invalid) or len(validator.problems) > before:

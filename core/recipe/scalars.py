@@ -66,6 +66,4 @@ def write_scalar(value: Scalar) -> str:
     if plain and value not in ("---", "..."):
         return value
     # A double-quoted YAML scalar is a superset of a JSON string; \x7f to \x9f are not printable in YAML.
-    return re.sub(
-        "[\x7f-\x9f\u2028\u2029\ufeff]", lambda m: f"\\u{ord(m[0]):04x}", json.dumps(value, ensure_ascii=False)
-    )
+    return re.sub("[\x7f-\x9f\u2028\u2029\ufeff]", lambda m: f"\\u{ord(m[0]):04x}", json.dumps(value, ensure_ascii=False))

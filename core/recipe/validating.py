@@ -59,9 +59,7 @@ class Validator:
         self.problems.append(problem)
         return INVALID
 
-    def section(
-        self, model: type[M], node: Node, key: str, readers: Mapping[str, Reader] | None = None
-    ) -> M | _Invalid:
+    def section(self, model: type[M], node: Node, key: str, readers: Mapping[str, Reader] | None = None) -> M | _Invalid:
         """Read a section of the schema; ``readers`` replace the annotation's rule for some of its keys."""
         values = self.fields(model_fields(model), node, key, readers=readers)
         if isinstance(values, _Invalid):
@@ -86,9 +84,7 @@ class Validator:
         ``others`` lets unknown keys through; ``schedules`` lets any number follow one.
         """
         if not node.is_mapping:
-            return self.report(
-                Problem(node.origin, key, "not a mapping", describe(node), f"a mapping of {', '.join(specs)}")
-            )
+            return self.report(Problem(node.origin, key, "not a mapping", describe(node), f"a mapping of {', '.join(specs)}"))
         before = len(self.problems)
         values: dict[str, Any] = {}
         for name, child in node.value.items():
@@ -157,9 +153,7 @@ class Validator:
             if name == "kind":
                 continue
             if name not in known:
-                self.report(
-                    unknown_name(child.key_origin, place, f"unknown field of a {kind.value} schedule", name, known)
-                )
+                self.report(unknown_name(child.key_origin, place, f"unknown field of a {kind.value} schedule", name, known))
             elif name == "unit":
                 if child.value not in UNITS:
                     self.report(unknown_name(child.origin, place, "unknown unit", str(child.plain()), UNITS))
