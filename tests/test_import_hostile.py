@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import subprocess
 import sys
@@ -12,7 +13,8 @@ from typing import Any
 
 import pytest
 from hostile.corpus import CASES, OPCODES, SYSTEM, changed, opcodes, tensor
-from priorzoo.backbones.eg3d.importing import ALLOWED
+from priorzoo.backbones.eg3d.importing import ALLOWED, read_official
+from priorzoo.core.errors import PriorzooError
 from priorzoo.core.pickles import Limits, PickleError, read_pickle
 
 SECONDS, MEGABYTES = 1.0, 200
@@ -124,3 +126,19 @@ def test_a_truncated_file_is_refused_wherever_it_ends(share: float, tmp_path: Pa
     path.write_bytes(data[: int(len(data) * share)])
     with pytest.raises(PickleError, match="truncated"):
         read_pickle(path, ALLOWED)
+
+
+def test_damaged_bytes_are_read_or_refused_and_nothing_else(tmp_path: Path):
+    data, path = changed(lambda c: None), tmp_path / "damaged.pkl"
+    generator = random.Random(7)
+    refused = 0
+    for _ in range(100):
+        damaged = bytearray(data)
+        place = generator.randrange(len(damaged))
+        damaged[place : place + generator.randrange(3)] = bytes(generator.randrange(256) for _ in range(generator.randrange(3)))
+        path.write_bytes(damaged)
+        try:
+            read_official(path)
+        except PriorzooError:
+            refused += 1
+    assert refused > 20

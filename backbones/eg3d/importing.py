@@ -352,7 +352,7 @@ def _plane_axes(average: Record, where: str, notes: list[str]) -> str:
         if np.array_equal(matrices, wanted):
             return name
     known = "; ".join(f"{name}: {' '.join('XYZ'[a] + 'XYZ'[b] for a, b in pairs)}" for name, pairs in AXES.items())
-    raise CheckpointError(f"{where}: renderer.plane_axes is none of the known ones ({known}); got {matrices.astype(int).tolist()}")
+    raise CheckpointError(f"{where}: renderer.plane_axes is none of the known ones ({known}); got {matrices.round(3).tolist()}")
 
 
 def _training_set(value: Any, where: str) -> dict[str, Any]:
