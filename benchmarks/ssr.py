@@ -12,7 +12,9 @@ import time
 from collections.abc import Callable
 
 import torch
-from priorzoo.priors.ssr import erode, hardest_mean, smoothness_map, ssr
+from priorzoo.priors.ssr import ssr
+from priorzoo.rendering.selection import erode, hardest_mean
+from priorzoo.rendering.smoothness import smoothness_map
 from torch import Tensor
 from torch.nn import functional
 

@@ -15,8 +15,8 @@ from ..core.classes import CLASS_IDS
 from ..core.registry import SEGMENTERS
 from ..core.scene import Rays, Scene
 from ..metrics.geometry import eroded
-from ..priors.ssr import smoothness_map
 from ..rendering.rays import rays_from_camera
+from ..rendering.smoothness import smoothness_map
 from . import page
 from .curves import Profile, depth_profile_png, eye_row
 from .portraits import VIEWS, Heat, Portrait, portraits

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..core.camera import Camera
-from ..priors.ssr import erode, hardest_mean
+from ..rendering.selection import erode, hardest_mean
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:

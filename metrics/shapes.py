@@ -17,8 +17,8 @@ from torch.nn import functional
 from ..core.camera import Camera
 from ..core.classes import CLASS_IDS, CLASS_NAMES
 from ..core.scene import Rays, Scene, Segmentation
-from ..priors.ssr import smoothness_map
 from ..rendering.rays import rays_from_camera
+from ..rendering.smoothness import smoothness_map
 from ..segmenters.base import Estimator
 from .geometry import (
     depth_error,

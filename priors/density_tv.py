@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..core.options import check_count, check_flag, check_number
 from ..core.registry import register_prior
 from ..core.scene import Field, Scene
 from ..core.streams import Stream
 from .base import Prior, PriorResult
-from .options import check_count, check_flag, check_number
 
 PUBLISHED_EXTENT = 1.0  # EG3D's code draws from [-1,1]^3 whatever the box
 

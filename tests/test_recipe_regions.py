@@ -8,7 +8,8 @@ from priorzoo.core.camera import Camera
 from priorzoo.core.classes import CLASS_NAMES
 from priorzoo.core.recipe import load_recipe
 from priorzoo.core.schedule import value_at
-from priorzoo.priors.ssr import SSR, erode
+from priorzoo.priors.ssr import SSR
+from priorzoo.rendering.selection import erode
 from priorzoo.shapes.head_parameters import sample_heads
 from priorzoo.shapes.head_render import render_heads
 

@@ -34,7 +34,7 @@ from priorzoo.export.sheets import (
 )  # fmt: skip
 from priorzoo.export.subjects import read_subjects
 from priorzoo.metrics.protocol import Result
-from priorzoo.priors.ssr import smoothness_map
+from priorzoo.rendering.smoothness import smoothness_map
 from priorzoo.training.checkpoints import Checkpoint, write_checkpoint
 
 NEEDS = frozenset({"image", "depth", "opacity", "rays"})

@@ -9,7 +9,9 @@ from priorzoo.core.camera import Camera
 from priorzoo.core.errors import MissingBufferError, PriorzooError
 from priorzoo.core.scene import Scene, Segmentation
 from priorzoo.core.streams import fixed_streams
-from priorzoo.priors.ssr import SR, SSR, erode, hardest_mean, smoothness_map, ssr, view_gate
+from priorzoo.priors.ssr import SR, SSR, ssr, view_gate
+from priorzoo.rendering.selection import erode, hardest_mean
+from priorzoo.rendering.smoothness import smoothness_map
 from torch import Tensor
 from torch.nn import functional
 from torch.testing import assert_close
@@ -116,9 +118,7 @@ def test_fast_form_equals_convolutions_in_value_and_gradient(window: int) -> Non
 @pytest.mark.parametrize("window", [3, 5])
 def test_fast_form_equals_loops(window: int, second_order: bool) -> None:
     depth = random_depth(size=6)
-    assert_close(
-        smoothness_map(depth, window, second_order=second_order), smoothness_by_loops(depth, window, second_order)
-    )
+    assert_close(smoothness_map(depth, window, second_order=second_order), smoothness_by_loops(depth, window, second_order))
 
 
 # Masks and shares
@@ -135,9 +135,7 @@ def test_erosion_needs_the_whole_square_inside_mask_and_image(size: int) -> None
 
 
 def test_hardest_mean_by_hand() -> None:
-    values = torch.tensor([[5.0, 1.0, 4.0, 2.0, 9.0], [7.0, 7.0, 7.0, 1.0, 0.0], [1.0, 2.0, 3.0, 4.0, 5.0]])[
-        :, None, None
-    ]
+    values = torch.tensor([[5.0, 1.0, 4.0, 2.0, 9.0], [7.0, 7.0, 7.0, 1.0, 0.0], [1.0, 2.0, 3.0, 4.0, 5.0]])[:, None, None]
     mask = torch.tensor([[1, 1, 1, 1, 0], [1, 1, 1, 1, 1], [0, 0, 0, 0, 0]]).bool()[:, None, None]
     result = hardest_mean(values, mask, 0.5)  # ceil of 2, 2.5 and 0
     assert result.value.tolist() == [4.5, 7.0, 0.0]
@@ -154,6 +152,15 @@ def test_hardest_mean_by_hand() -> None:
 def test_share_is_not_rounded_up_by_floating_point(fraction: float, total: int, expected: int) -> None:
     values = torch.arange(float(total))[None, None, None]
     assert hardest_mean(values, torch.ones_like(values).bool(), fraction).count.item() == expected
+
+
+@pytest.mark.parametrize("tenths", range(1, 10))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_share_is_exact_for_every_number_of_pixels(tenths: int, dtype: torch.dtype) -> None:
+    rows = 500  # row i has i + 1 pixels
+    mask = torch.ones(rows, rows).tril().bool()[:, None, None]
+    found = hardest_mean(torch.zeros(rows, 1, 1, rows, dtype=dtype), mask, tenths / 10).count
+    assert found.tolist() == [-(-tenths * (i + 1) // 10) for i in range(rows)]
 
 
 def test_whole_share_is_the_plain_mean() -> None:

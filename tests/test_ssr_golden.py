@@ -11,15 +11,14 @@ from priorzoo.core.camera import Camera
 from priorzoo.core.scene import Scene, Segmentation
 from priorzoo.core.streams import fixed_streams
 from priorzoo.priors.base import PriorResult
-from priorzoo.priors.ssr import SSR, erode, smoothness_map, ssr
+from priorzoo.priors.ssr import SSR, ssr
+from priorzoo.rendering.selection import erode
+from priorzoo.rendering.smoothness import smoothness_map
 from torch import Tensor
 from torch.testing import assert_close
 
 NAMES = ("background", "skin", "nose", "eyeglasses", "left_eye", "right_eye")
-REFERENCE = {
-    name: torch.from_numpy(array)
-    for name, array in np.load(Path(__file__).parent / "golden" / "ssr" / "io.npz").items()
-}
+REFERENCE = {name: torch.from_numpy(array) for name, array in np.load(Path(__file__).parent / "golden" / "ssr" / "io.npz").items()}
 DEPTH, LABELS = REFERENCE["depth"][:, None], REFERENCE["labels"]
 SKIN, EYES = (LABELS == 1)[:, None], ((LABELS == 4) | (LABELS == 5))[:, None]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .options import check_choice, check_number, check_odd
+from ..core.options import check_choice, check_number, check_odd
 
 SCOPES = ("sample", "batch")
 
@@ -75,8 +75,8 @@ def _largest(values: Tensor, mask: Tensor, fraction: float, scope: str) -> Tenso
     """Boolean, as mask: the largest ``fraction`` of the masked values of each sample, or of the batch."""
     rows = values.masked_fill(~mask, -math.inf).reshape(len(values) if scope == "sample" else 1, -1)
     available = mask.reshape(rows.shape).sum(dim=1, keepdim=True)
-    # 1e-9: 0.1 * 30 is a little more than 3 in floating point, and would be rounded up to 4.
-    wanted = (available * float(fraction) - 1e-9).ceil().clamp_min(1).minimum(available)
+    # 0.1 * 30 is a little more than 3 in floating point, and would be rounded up to 4. float32 errs by more than any guard of use.
+    wanted = (available.double() * (fraction * (1 - 1e-12))).ceil().clamp_min(1).minimum(available)
     order = rows.argsort(dim=1, descending=True, stable=True)
     first = torch.arange(rows.shape[1], device=rows.device) < wanted
     return torch.zeros_like(first).scatter(1, order, first).reshape(mask.shape)

@@ -1,15 +1,15 @@
-"""Checks of a prior's options: each error names the prior, the option, what was got and what is allowed."""
+"""Checks of options: each error names whose option it is, the option, what was got and what is allowed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
 
-from ..core.errors import PriorzooError, did_you_mean
+from .errors import PriorzooError, did_you_mean
 
 
 def check_number(
-    prior: str,
+    owner: str,
     option: str,
     value: Any,
     *,
@@ -35,10 +35,10 @@ def check_number(
         return
     limits = ((">=", least), (">", above), ("<=", most), ("<", below))
     allowed = " and ".join(f"{sign} {limit:g}" for sign, limit in limits if limit is not None)
-    raise PriorzooError(f"{prior}: {option} must be a number {allowed}".rstrip() + f", got {value!r}")
+    raise PriorzooError(f"{owner}: {option} must be a number {allowed}".rstrip() + f", got {value!r}")
 
 
-def check_odd(prior: str, option: str, value: Any, *, least: int) -> None:
+def check_odd(owner: str, option: str, value: Any, *, least: int) -> None:
     """Raise PriorzooError unless ``value`` is an odd whole number, at least ``least``.
 
     >>> try:
@@ -50,17 +50,17 @@ def check_odd(prior: str, option: str, value: Any, *, least: int) -> None:
     # A schedule hands over whole numbers as floats.
     whole = isinstance(value, (int, float)) and not isinstance(value, bool) and value % 1 == 0
     if not whole or value < least or value % 2 == 0:
-        raise PriorzooError(f"{prior}: {option} must be an odd whole number >= {least}, got {value!r}")
+        raise PriorzooError(f"{owner}: {option} must be an odd whole number >= {least}, got {value!r}")
 
 
-def check_count(prior: str, option: str, value: Any) -> None:
+def check_count(owner: str, option: str, value: Any) -> None:
     """Raise PriorzooError unless ``value`` is a whole number, at least 1."""
     whole = isinstance(value, (int, float)) and not isinstance(value, bool) and value % 1 == 0
     if not whole or value < 1:
-        raise PriorzooError(f"{prior}: {option} must be a whole number >= 1, got {value!r}")
+        raise PriorzooError(f"{owner}: {option} must be a whole number >= 1, got {value!r}")
 
 
-def check_choice(prior: str, option: str, value: Any, allowed: Iterable[str]) -> None:
+def check_choice(owner: str, option: str, value: Any, allowed: Iterable[str]) -> None:
     """Raise PriorzooError, with the nearest name, unless ``value`` is one of ``allowed``.
 
     >>> try:
@@ -71,10 +71,10 @@ def check_choice(prior: str, option: str, value: Any, allowed: Iterable[str]) ->
     """
     names = tuple(allowed)
     if value not in names:
-        raise PriorzooError(f"{prior}: {option} must be one of {', '.join(names)}; got {value!r}{did_you_mean(str(value), names)}")
+        raise PriorzooError(f"{owner}: {option} must be one of {', '.join(names)}; got {value!r}{did_you_mean(str(value), names)}")
 
 
-def check_flag(prior: str, option: str, value: Any) -> None:
+def check_flag(owner: str, option: str, value: Any) -> None:
     """Raise PriorzooError unless ``value`` is true or false."""
     if not isinstance(value, bool):
-        raise PriorzooError(f"{prior}: {option} must be true or false, got {value!r}")
+        raise PriorzooError(f"{owner}: {option} must be true or false, got {value!r}")
