@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 __version__ = "0.1.0"
@@ -15,9 +16,7 @@ def __getattr__(name: str) -> Any:
     # Everything is imported when first asked for, so that `import priorzoo` stays light.
     if name not in __all__:
         raise AttributeError(f"module 'priorzoo' has no attribute {name!r}")
-    from .core import api
-
-    return getattr(api, name)
+    return getattr(import_module(".core.api", __name__), name)
 
 
 def __dir__() -> list[str]:

@@ -86,14 +86,19 @@ class Backbone(nn.Module):
         """Draw ``n`` latents from the backbone's law: consumer ``latents``."""
         raise NotImplementedError
 
-    def prepare(
-        self, latents: Latents, condition: Tensor | None, *, truncation: float = 1.0, update_averages: bool = False
-    ) -> Latents:
+    def prepare(self, latents: Latents, condition: Tensor | None, *, truncation: float = 1.0, update_averages: bool = False) -> Latents:
         """Map latents, once per step: ``condition`` is the conditioning label [B,25], ``truncation`` psi in [0,1].
 
         ``update_averages`` moves the running average of w that truncation pulls towards.
         """
         raise NotImplementedError
+
+    def materialise(self, latents: Latents, streams: Streams) -> Latents:
+        """Do once what several renders and queries of these prepared latents share (EG3D: planes, with their noise).
+
+        Without it two renders of one sample may be two shapes. The default shares nothing.
+        """
+        return latents
 
     def render(
         self,

@@ -30,7 +30,9 @@ def command(
         source = recipe
     loaded = load_recipe(source, changes, variant=variant)
     if out is None:
-        out = Path("runs") / Path(recipe.split("@")[0]).with_suffix("").name
+        name, _, named_variant = recipe.partition("@")
+        chosen = variant or named_variant
+        out = Path("runs") / "-".join([Path(name).with_suffix("").name, *([chosen] if chosen else [])])
     run = train(
         loaded,
         out,

@@ -126,7 +126,11 @@ def optimiser_tensors(optimiser: torch.optim.Optimizer, names: Mapping[Tensor, s
 
 
 def load_optimiser(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor], named: Iterable[tuple[str, nn.Parameter]]) -> None:
-    """Put ``optimiser_tensors`` back, each beside its parameter."""
+    """Put ``optimiser_tensors`` back, each beside its parameter; raises CheckpointError for a name that no parameter has."""
+    named = list(named)
+    unknown = {k.split("|", 1)[0] for k in tensors} - {name for name, _ in named}
+    if unknown:
+        raise CheckpointError(f"optimiser state of unknown parameters: {_few(sorted(unknown))}")
     for name, parameter in named:
         state = {k.split("|", 1)[1]: v for k, v in tensors.items() if k.startswith(name + "|")}
         if state:

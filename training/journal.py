@@ -22,6 +22,7 @@ class Journal:
         self.folder, self.batch, self.enabled = folder, batch, enabled
         self.sums: dict[str, float] = {}
         self._board: Any = None
+        self._purge = 0  # tensorboard hides what a killed run wrote from here on
 
     def add(self, term: Term, total: float) -> None:
         """Add one micro-batch's term: raw and weighted value, and for priors pixels and samples seen."""
@@ -81,11 +82,12 @@ class Journal:
             except ImportError:  # an optional part: metrics.jsonl has everything
                 self._board = False
             else:
-                self._board = SummaryWriter(str(self.folder / "tensorboard"))
+                self._board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self._purge)
         return self._board or None
 
     def rewind(self, images: int) -> None:
         """Drop the lines after ``images``, which a killed run wrote beyond its last checkpoint."""
+        self._purge = images + 1
         path = self.folder / METRICS
         if not self.enabled or not path.exists():
             return

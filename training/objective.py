@@ -5,8 +5,9 @@ An objective is a list of phases; each names the part whose parameters it trains
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,9 @@ from ..backbones.base import Backbone, Latents
 from ..core.camera import Camera
 from ..core.scene import Scene, rendered_needs, second_view_needs
 from ..core.schedule import value_at
+from ..core.streams import Streams
 from .priors import ActivePrior, PriorSet
+from .second_view import second_camera
 from .terms import MicroBatch, Term
 
 if TYPE_CHECKING:
@@ -49,6 +52,8 @@ class EG3DObjective:
         self.spec = recipe.objective
         self.second_view = recipe.second_view
         self.neural_resolution = recipe.training.neural_resolution
+        self.batch = recipe.training.batch
+        self._effects = True
         self._fakes: dict[int, tuple[dict[str, Tensor], Tensor]] = {}
 
     def phases(self) -> list[Phase]:
@@ -77,58 +82,65 @@ class EG3DObjective:
             return None
         return round(value_at(self.neural_resolution, images=micro.images_seen, steps=micro.step))
 
+    @contextmanager
+    def without_effects(self) -> Iterator[None]:
+        """Phases that are run again, to count or to explain, move no average and hand on no fakes."""
+        self._effects = False
+        try:
+            yield
+        finally:
+            self._effects = True
+
     def _draw(self, micro: MicroBatch, phase: str) -> tuple[Latents, Tensor, Tensor | None]:
         """Latents, rendering labels and conditioning labels of a phase."""
         streams = micro.streams.within(phase)
-        chosen = streams("labels").integers(len(self.real_labels), 1)[:, 0]
-        labels = self.real_labels[chosen]
+        labels = self._labels(streams)
         condition = None
         if self.spec.pose_swap is not None:
             chance = value_at(self.spec.pose_swap, images=micro.images_seen, steps=micro.step)
             swap = streams("swap").uniform(1) < chance
-            condition = torch.where(swap, labels.roll(1, 0), labels)
+            # Another sample's camera is that of the one before in the global batch, whatever the split into micro-batches.
+            before = tuple((index - 1) % self.batch for index in streams.indices)
+            condition = torch.where(swap, self._labels(replace(streams, indices=before)), labels)
         return self.backbone.draw(len(micro), streams), labels, condition
 
-    def _render(self, micro: MicroBatch, phase: str, needs: frozenset[str], update_averages: bool = False) -> tuple[Scene, Tensor]:
+    def _labels(self, streams: Streams) -> Tensor:
+        chosen = streams("labels").integers(len(self.real_labels), 1)[:, 0]
+        return self.real_labels[chosen]
+
+    def _prepared(self, micro: MicroBatch, phase: str, update_averages: bool = False) -> tuple[Latents, Tensor]:
+        """Mapped latents of a phase, ready for several renders and queries of one and the same shape, and their cameras' labels."""
         latents, labels, condition = self._draw(micro, phase)
-        prepared = self.backbone.prepare(latents, condition, update_averages=update_averages)
-        streams = micro.streams.within(phase)
+        prepared = self.backbone.prepare(latents, condition, update_averages=update_averages and self._effects)
+        return self.backbone.materialise(prepared, micro.streams.within(phase)), labels
+
+    def _scene(self, micro: MicroBatch, phase: str, prepared: Latents, labels: Tensor, needs: frozenset[str]) -> Scene:
+        """Render what ``needs`` names, rendered and derived, with the second view where it is among them."""
         camera = Camera.from_label(labels)
-        scene = self.backbone.render(
-            prepared,
-            camera,
-            self.backbone.critic_needs() | rendered_needs(needs, made=self.priors.made_from()),
-            streams=streams,
-            resolution=self.resolution(micro),
-        )
+        rendered = rendered_needs(needs, made=self.priors.made_from())
+        if rendered == {"field"}:
+            scene = Scene(camera, field=self.backbone.field(prepared))
+        else:
+            streams = micro.streams.within(phase)
+            scene = self.backbone.render(prepared, camera, rendered, streams=streams, resolution=self.resolution(micro))
         scene.images_seen = micro.images_seen
         self.priors.attach(scene)
         seen_again = second_view_needs(needs)
         if seen_again:
-            scene.set_maker("other_view", lambda _: self._second_view(micro, prepared, camera, seen_again))
-        return scene, labels
-
-    def _second_view(self, micro: MicroBatch, prepared: Latents, camera: Camera, needs: frozenset[str]) -> Scene:
-        from .second_view import second_camera
-
-        streams = micro.streams.within("other_view")
-        other = second_camera(self.second_view, camera, streams)
-        scene = self.backbone.render(
-            prepared,
-            other,
-            rendered_needs(needs, made=self.priors.made_from()),
-            streams=streams,
-            resolution=self.resolution(micro),
-        )
-        self.priors.attach(scene)
+            other = second_camera(self.second_view, camera, micro.streams.within("other_view"))
+            scene.set_maker("other_view", lambda _: self._scene(micro, "other_view", prepared, other.label(), seen_again))
         return scene
+
+    def _render(self, micro: MicroBatch, phase: str, needs: frozenset[str], update_averages: bool = False) -> tuple[Scene, Tensor]:
+        prepared, labels = self._prepared(micro, phase, update_averages)
+        return self._scene(micro, phase, prepared, labels, self.backbone.critic_needs() | needs), labels
 
     def _generator_terms(self, micro: MicroBatch) -> list[Term]:
         active = self.priors.active(micro)
         needs: frozenset[str] = frozenset().union(*(entry.needs for entry in active))
         scene, labels = self._render(micro, "Gmain", needs, update_averages=self.spec.reuse_fakes)
         seen = self.backbone.critic_input(scene)
-        if self.spec.reuse_fakes:
+        if self.spec.reuse_fakes and self._effects:
             self._fakes[micro.number] = ({k: v.detach() for k, v in seen.items()}, labels)
         logits = self.backbone.criticise(seen, labels)
         terms = [Term("G/adversarial", functional.softplus(-logits))]
@@ -137,16 +149,9 @@ class EG3DObjective:
     def _own_terms(self, entry: ActivePrior, micro: MicroBatch) -> list[Term]:
         if entry.weight(micro) == 0.0:
             return []
-        latents, labels, condition = self._draw(micro, f"prior/{entry.name}")
-        prepared = self.backbone.prepare(latents, condition)
-        rendered = rendered_needs(entry.needs, made=self.priors.made_from())
-        if rendered == {"field"}:
-            scene = Scene(Camera.from_label(labels), images_seen=micro.images_seen, field=self.backbone.field(prepared))
-        else:
-            streams = micro.streams.within(f"prior/{entry.name}")
-            scene = self.backbone.render(prepared, Camera.from_label(labels), rendered, streams=streams, resolution=self.resolution(micro))
-            self.priors.attach(scene)
-        return [entry.term(scene, micro)]
+        phase = f"prior/{entry.name}"
+        prepared, labels = self._prepared(micro, phase)
+        return [entry.term(self._scene(micro, phase, prepared, labels, entry.needs), micro)]
 
     def _discriminator_terms(self, micro: MicroBatch) -> list[Term]:
         if self.spec.reuse_fakes:

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -105,7 +106,7 @@ def load_run(path: str | os.PathLike[str]) -> Run:
 
 
 def _from_checkpoint(folder: Path, checkpoint: Path) -> Run:
-    state = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
+    state = read_json(checkpoint / STATE)
     return Run(folder, checkpoint / MODEL, load_recipe((folder / "recipe.yaml").resolve(), check_files=False), int(state["images"]))
 
 
@@ -151,7 +152,7 @@ def circumstances() -> dict[str, Any]:
             "threads": torch.get_num_threads(),
             "devices": devices,
         },
-        "command": " ".join(["priorzoo", *sys.argv[1:]]),
+        "command": shlex.join(["priorzoo", *sys.argv[1:]]),
     }
 
 
@@ -183,4 +184,15 @@ def write_record(folder: Path, record: dict[str, Any]) -> None:
 def read_record(folder: Path) -> dict[str, Any]:
     """Read ``run.json``; empty when there is none."""
     path = folder / "run.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return read_json(path) if path.exists() else {}
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read one of a run's JSON files; raises RunError naming it when it is damaged."""
+    try:
+        plain = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: cannot be read: {error}") from error
+    if not isinstance(plain, dict):
+        raise RunError(f"{path}: does not hold a mapping")
+    return plain

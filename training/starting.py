@@ -25,6 +25,8 @@ def start_from(source: Run, recipe: Recipe, backbone: Backbone, average: Backbon
         if name in shown:
             raise CheckpointError(f"init {source.weights}: {shown[name]}; weights trained under one mean nothing under the other")
     tensors = source.tensors()
+    if not any(name.startswith("discriminator.") for name in tensors):
+        raise CheckpointError(f"init {source.weights}: holds no discriminator; a finetune would begin against a random one")
     try:
         load_backbone(backbone, tensors, str(source.weights))
         load_backbone(average, tensors, str(source.weights), average=True)

@@ -5,11 +5,11 @@ A seed gives the same run on the same machine, and a resumed run continues as if
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ from .objective import EG3DObjective, Phase
 from .optimiser import first_nonfinite, gradients_finite, lazy_adam, replace_nonfinite
 from .order import image_at
 from .priors import PriorSet
+from .processes import first_process_says, launch
 from .progress import Progress
 from .run import Run, build_backbone, circumstances, load_backbone, load_run, locked, read_record, write_record
 from .sources import Sources, open_sources
@@ -64,58 +65,75 @@ def train(
     written and may return numbers for the log. Raises RunError, DataError, CheckpointError or NonFiniteError.
     """
     folder = Path(folder)
-    with locked(folder):
-        begin_run(recipe, folder, resume, allow_changes)
-        if read_record(folder).get("status") == "finished":
-            _say(f"{folder}: this run is finished; nothing to do")
+    # Other processes begin here, as copies of this command: nothing may be locked or written before.
+    fabric = launch(recipe.training)
+    with locked(folder) if fabric.is_global_zero else nullcontext():
+        state = first_process_says(fabric, lambda: check_run(recipe, folder, resume, allow_changes))
+        if state == "finished":
+            _say(fabric, f"{folder}: this run is finished; nothing to do")
             return load_run(folder)
-        sources = open_sources(recipe, data_folder or folder / "data", progress=progress)
-        trainer = Trainer(recipe, folder, sources, monitors=monitors)
+        place = data_folder or folder / "data"
+        # The first process generates what is missing; the data are checked before the folder becomes a run.
+        first_process_says(fabric, lambda: str(len(open_sources(recipe, place, progress=progress).train)))
+        sources = open_sources(recipe, place)
+        first_process_says(fabric, lambda: begin_run(recipe, folder))
+        trainer = Trainer(recipe, folder, sources, monitors=monitors, fabric=fabric)
         trainer.start()
         if resume and trainer.step == 0:
-            _say(f"{folder}: no checkpoint yet; the run starts over")
+            _say(fabric, f"{folder}: no checkpoint yet; the run starts over")
         elif trainer.step:
-            _say(f"{folder}: continues after {trainer.images} of {recipe.training.images} images")
+            _say(fabric, f"{folder}: continues after {trainer.images} of {recipe.training.images} images")
         trainer.run(progress)
     return load_run(folder)
 
 
-def _say(message: str) -> None:
-    print(message, file=sys.stderr, flush=True)
+def _say(fabric: Any, message: str) -> None:
+    if fabric.is_global_zero:
+        print(message, file=sys.stderr, flush=True)
 
 
-def begin_run(recipe: Recipe, folder: Path, resume: bool, allow_changes: bool) -> None:
-    """Make or reopen the run folder; refuses an existing run without ``resume``, and a changed recipe without ``allow_changes``."""
+def check_run(recipe: Recipe, folder: Path, resume: bool, allow_changes: bool) -> str:
+    """Return ``new``, ``running`` or ``finished``; writes nothing.
+
+    Raises RunError for an existing run without ``resume``, for a changed recipe without ``allow_changes``, and for a changed seed.
+    """
     path = folder / "recipe.yaml"
-    record = read_record(folder)
-    if path.exists():
-        if not resume:
-            raise RunError(f"{folder}: holds a run already; continue it with --resume, or choose another folder")
-        changes = load_recipe(path.resolve(), check_files=False).difference(recipe)
-        if changes and not allow_changes:
-            lines = "\n".join(f"  {line}" for line in changes)
-            raise RunError(f"{folder}: the recipe is not the one this run began with:\n{lines}\n--allow-changes continues with the new one")
-        if changes:
-            record["status"] = "running"
-    write_text_atomically(path, recipe.to_yaml())
-    if record.get("status") == "finished":
-        return
+    if not path.exists():
+        return "new"
+    if not resume:
+        raise RunError(f"{folder}: holds a run already; continue it with --resume, or choose another folder")
+    changes = load_recipe(path.resolve(), check_files=False).difference(recipe)
+    lines = "\n".join(f"  {line}" for line in changes)
+    if any(line.split(":")[0] == "seed" for line in changes) and checkpoint_folders(folder):
+        raise RunError(f"{folder}: a run keeps the seed it began with:\n{lines}")
+    if changes and not allow_changes:
+        raise RunError(f"{folder}: the recipe is not the one this run began with:\n{lines}\n--allow-changes continues with the new one")
+    return "finished" if not changes and read_record(folder).get("status") == "finished" else "running"
+
+
+def begin_run(recipe: Recipe, folder: Path) -> None:
+    """Make the folder a run, or note in its record that it goes on."""
+    write_text_atomically(folder / "recipe.yaml", recipe.to_yaml())
     remove_partial(folder)
-    write_record(folder, {**circumstances(), "seconds": record.get("seconds", 0.0), "status": "running"})
+    record = read_record(folder)
+    if record:
+        record["resumed"] = [*record.get("resumed", []), circumstances()]
+    write_record(folder, {**(record or circumstances()), "status": "running"})
 
 
 class Trainer:
     """The state of a training: parts, averages, optimisers, position."""
 
-    def __init__(self, recipe: Recipe, folder: Path, sources: Sources, monitors: Sequence[Monitor] = ()) -> None:
+    def __init__(self, recipe: Recipe, folder: Path, sources: Sources, monitors: Sequence[Monitor] = (), fabric: Any = None) -> None:
         self.recipe, self.folder, self.sources, self.monitors = recipe, folder, sources, monitors
         keep_freed_memory()
         plan = recipe.training
         if plan.threads is not None:
             torch.set_num_threads(plan.threads)
-        self.fabric = _fabric(plan)
+        self.fabric = fabric if fabric is not None else launch(plan)
         device = self.fabric.device
         self.batch, self.seed, self.step = plan.batch, recipe.seed, 0
+        self.images = 0  # real images seen; not step * batch: the batch may change when a run is resumed
         self.seconds = 0.0
         self.backbone = build_backbone(recipe).to(device)
         self.average = build_backbone(recipe).to(device).eval().requires_grad_(False)
@@ -151,16 +169,6 @@ class Trainer:
 
     # ------------------------------------------------------------------------------------------------ start and position
 
-    @property
-    def images(self) -> int:
-        """Real images seen so far."""
-        return self.step * self.batch
-
-    @property
-    def total_steps(self) -> int:
-        """Steps of the whole run."""
-        return math.ceil(self.recipe.training.images / self.batch)
-
     def start(self) -> None:
         """Continue from the newest checkpoint, or begin: from the recipe's ``init``, or from initial weights."""
         found = checkpoint_folders(self.folder)
@@ -170,7 +178,7 @@ class Trainer:
             start_from(load_run(self.recipe.init), self.recipe, self.backbone, self.average)
         else:
             self.average.generator.load_state_dict(self.backbone.generator.state_dict())
-        self.journal.rewind(self.images)
+        self.journal.rewind(self.images if found else -1)
 
     def _restore(self, folder: Path) -> None:
         saved = read_checkpoint(folder)
@@ -179,9 +187,12 @@ class Trainer:
         load_backbone(self.average, saved.model, where, average=True)
         load_module(self.priors.modules, part(saved.model, "priors"), f"{where} (priors)")
         for name, optimiser in self.optimisers.items():
-            load_optimiser(optimiser, saved.optimisers, self._named(name))
+            named = self._named(name)
+            own = tuple(f"{n}|" for n, _ in named)
+            load_optimiser(optimiser, {k: v for k, v in saved.optimisers.items() if k.startswith(own)}, named)
         # Streams are derived: their whole state is the seed and the step.
         self.seed, self.step = int(saved.state["streams"]["seed"]), int(saved.state["streams"]["step"])
+        self.images = int(saved.state["images"])
         self.seconds = float(saved.state["seconds"])
         self.journal.sums = {k: float(v) for k, v in saved.state["journal"].items()}
 
@@ -213,14 +224,14 @@ class Trainer:
             clock = time.monotonic()
             if self.step == 0:
                 self._monitor()
-            while self.step < self.total_steps:
+            while self.images < plan.images:
                 self.train_step()
                 self.seconds += time.monotonic() - clock
                 clock = time.monotonic()
-                last = self.step == self.total_steps
+                last = self.images >= plan.images
                 if last or self._passed(plan.log_every):
                     self._log()
-                if last or (plan.samples is not None and self._passed(plan.samples.every)):
+                if last or self._passed(plan.samples.every if plan.samples is not None else plan.checkpoint.every):
                     self._monitor()
                 if last or self._passed(plan.checkpoint.every):
                     self._checkpoint()
@@ -277,10 +288,12 @@ class Trainer:
         for phase in self.phases:
             if self.step % phase.interval == 0:
                 self._run_phase(phase, micros)
+        self._agree_on_buffers()
         plan = self.recipe.training.average
         decay = average_decay(self.batch, self.images, plan.half_life, plan.ramp_up)
         update_average(self.average.generator, self.backbone.generator, decay)
         self.step += 1
+        self.images += self.batch
 
     def _run_phase(self, phase: Phase, micros: Sequence[MicroBatch]) -> None:
         assert self.backbone.discriminator is not None
@@ -293,7 +306,8 @@ class Trainer:
         totals: dict[str, float] | None = None
         finite = True
         for micro in micros:
-            terms = phase.terms(micro)
+            with self.fabric.autocast():
+                terms = phase.terms(micro)
             if totals is None:
                 totals = self._totals(phase, micros, terms)
             shares = [t.share(totals[t.name]) for t in terms if t.weight != 0.0]
@@ -306,11 +320,11 @@ class Trainer:
         if not totals:
             return
         parameters = self.parameters[phase.part]
+        if self.recipe.training.nonfinite_gradients == "stop":
+            self._stop_if_nonfinite(finite and gradients_finite(parameters), phase, micros, totals)
         self._sum_over_processes(parameters)
         if self.recipe.training.nonfinite_gradients == "replace":
             replace_nonfinite(parameters)
-        elif not (finite and gradients_finite(parameters)):
-            self._explain_nonfinite(phase, micros, totals)
         optimiser.step()
 
     def _totals(self, phase: Phase, micros: Sequence[MicroBatch], first: list[Term]) -> dict[str, float]:
@@ -318,7 +332,7 @@ class Trainer:
         if all(t.count is None for t in first):
             return {t.name: float(self.batch) for t in first}
         sums = {t.name: t.total_count() for t in first}
-        with torch.no_grad():
+        with torch.no_grad(), self.objective.without_effects(), self.fabric.autocast():
             for micro in micros[1:]:
                 for t in phase.terms(micro):
                     sums[t.name] = sums[t.name] + t.total_count()
@@ -332,6 +346,26 @@ class Trainer:
         for p in parameters:
             # A parameter that this process's samples did not reach counts as zero.
             p.grad = self.fabric.all_reduce(torch.zeros_like(p) if p.grad is None else p.grad, reduce_op="sum")
+
+    def _agree_on_buffers(self) -> None:
+        """Average the generator's running means over the processes: each has moved them by its own samples."""
+        if self.fabric.world_size == 1:
+            return
+        for buffer in self.backbone.generator.buffers():
+            if buffer.is_floating_point():
+                buffer.copy_(self.fabric.all_reduce(buffer, reduce_op="mean"))
+
+    def _stop_if_nonfinite(self, finite: bool, phase: Phase, micros: Sequence[MicroBatch], totals: dict[str, float]) -> None:
+        """Stop every process together when any of them met a loss or gradient that is not finite; the culprit explains."""
+        everywhere = finite
+        if self.fabric.world_size > 1:
+            bad = self.fabric.all_reduce(torch.tensor(0.0 if finite else 1.0, device=self.fabric.device), reduce_op="sum")
+            everywhere = float(bad) == 0.0
+        if not finite:
+            with self.objective.without_effects():
+                self._explain_nonfinite(phase, micros, totals)
+        if not everywhere:
+            raise NonFiniteError(f"step {self.step}, phase {phase.name}: another process met a loss or gradient that is not finite")
 
     def _explain_nonfinite(self, phase: Phase, micros: Sequence[MicroBatch], totals: dict[str, float]) -> None:
         """Replay the phase term by term (streams are derived, weights unchanged) and name the first culprit."""
@@ -351,20 +385,5 @@ class Trainer:
     def _stop(self, phase: Phase, term: Term, what: str) -> None:
         raise NonFiniteError(
             f"step {self.step} ({self.images} images), phase {phase.name}, term {term.name!r}: {what}. The weights are those before this "
-            "step; `training.nonfinite_gradients: replace` would go on as EG3D does"
+            "phase; `training.nonfinite_gradients: replace` would go on as EG3D does"
         )
-
-
-def _fabric(plan: Any) -> Any:
-    """Start Lightning Fabric for the recipe's devices; under ``fabric run`` or torchrun the processes exist already."""
-    from lightning_fabric import Fabric
-
-    fabric = Fabric(
-        devices=plan.devices,
-        num_nodes=plan.nodes,
-        precision=plan.precision,
-        strategy="ddp" if plan.devices * plan.nodes > 1 else "auto",
-    )
-    if not os.environ.get("LT_CLI_USED"):
-        fabric.launch()
-    return fabric

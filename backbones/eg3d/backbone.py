@@ -155,6 +155,10 @@ class EG3D(Backbone):
         planes = self.generator.planes(latents["ws"], self._noise(self.options.noise, streams))
         return Latents({**latents.tensors, "planes": planes})
 
+    def materialise(self, latents: Latents, streams: Streams) -> Latents:
+        """Prepared latents with their planes: every later render and query is of this one shape."""
+        return self.with_planes(latents, streams)
+
     def _noise(self, mode: str, streams: Streams | None, consumer: str = "noise") -> Noise:
         if mode == "none":
             return None

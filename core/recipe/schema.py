@@ -145,7 +145,8 @@ class Training(Section):
     """The length and the manner of training. ``images`` counts real images; ``batch`` is the global one, over all devices.
 
     ``micro_batch`` is what one device computes at once; null: its whole share. ``neural_resolution`` is the side of the volume rendering;
-    null: the backbone's own.
+    null: the backbone's own. ``accelerator: auto`` is CUDA where there is any, else the CPU. ``precision: bf16-mixed`` runs the networks
+    in bfloat16; rendering and priors stay in float32.
     """
 
     images: Positive
@@ -158,7 +159,8 @@ class Training(Section):
     checkpoint: CheckpointPlan = CheckpointPlan()
     log_every: Positive = 1_000
     samples: SamplePlan | None = SamplePlan()
-    precision: Literal["32-true", "16-mixed", "bf16-mixed", "64-true"] = "32-true"
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    accelerator: Literal["auto", "cpu", "cuda"] = "auto"
     devices: Positive = 1
     nodes: Positive = 1
     threads: Positive | None = None
