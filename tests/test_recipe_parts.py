@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,9 @@ from broken_recipes import BASE
 from priorzoo import load_recipe
 from priorzoo.core.errors import PriorzooError, RecipeError
 from priorzoo.core.recipe.annotations import describe_annotation, fit, option_fields
+from priorzoo.core.recipe.parts import met_options
 from priorzoo.core.registry import BACKBONES, ESTIMATORS, PRIORS, SEGMENTERS
-from priorzoo.core.schedule import Linear, Schedule
+from priorzoo.core.schedule import Linear, Schedule, Steps
 from torch import nn
 
 
@@ -116,9 +118,19 @@ def test_defaults_stand_in_the_resolved_recipe():
 
 
 def test_any_number_of_a_prior_may_follow_a_schedule():
-    entry = read("{w: {name: wide, weight: {kind: linear, end: 3}, strength: {kind: cosine, until: 9}, side: {kind: linear, start: 2}}}")
+    entry = read(
+        "{w: {name: wide, weight: {kind: linear, end: 3}, strength: {kind: cosine, until: 9}, side: {kind: steps, values: [2, 4], at_positions: [0, 8]}}}"
+    )
     assert isinstance(entry.priors["w"].weight, Linear)
     assert {k for k, v in entry.priors["w"].options.items() if isinstance(v, Schedule)} == {"strength", "side"}
+
+
+def test_options_are_checked_together_as_training_meets_them():
+    options = {"a": Steps(values=(1, 2), at_positions=(0, 10), unit="steps"), "b": Linear(end=4.0, begin=40, until=80), "c": "same"}
+    assert met_options(options, batch=8, images=72) == [
+        {"a": 1, "b": 0.0, "c": "same"}, {"a": 1, "b": 3.2, "c": "same"}, {"a": 2, "b": 4.0, "c": "same"},
+    ]  # fmt: skip
+    assert met_options({"b": Linear(until=math.inf)}, batch=1, images=5) == [{"b": 0.0}]
 
 
 @pytest.mark.parametrize(
@@ -126,7 +138,7 @@ def test_any_number_of_a_prior_may_follow_a_schedule():
     [
         ("form: papre", "form", "did you mean 'paper'"),
         ("side: 12", "side", "an integer >= 1 <= 9"),
-        ("side: {kind: linear, start: 2, end: 12}", "side.end", "out of range"),
+        ("side: {kind: steps, values: [2, 12], at_positions: [0, 8]}", "side.values", "out of range"),
         ("flag: {kind: linear}", "flag", "true or false"),
         ("names: 3", "names", "text or a list of (text)"),
         ("pair: [1]", "pair", "a list of 2 (a number, a number)"),
@@ -191,9 +203,10 @@ def test_annotations_in_words_and_fits():
         ("dpeth", "{name: flat}", "", "is no buffer of a scene"),
     ],
 )  # fmt: skip
-def test_a_need_that_nothing_meets_is_refused_with_the_remedy(buffers, backbone, more, says):
+@pytest.mark.parametrize("phase", ["main", "own"])
+def test_a_need_that_nothing_meets_is_refused_with_the_remedy(buffers, backbone, more, says, phase):
     with pytest.raises(RecipeError) as caught:
-        read(f"{{w: {{name: wide, weight: 1, strength: 2, buffers: [{buffers}]}}}}", backbone, more)
+        read(f"{{w: {{name: wide, weight: 1, strength: 2, phase: {phase}, buffers: [{buffers}]}}}}", backbone, more)
     assert says in str(caught.value)
 
 
@@ -204,8 +217,10 @@ def test_a_need_that_nothing_meets_is_refused_with_the_remedy(buffers, backbone,
         ("other_view.depth", "second_view: {kind: mirrored}\n"),
     ],
 )  # fmt: skip
-def test_needs_that_are_met_pass(buffers, more):
-    assert read(f"{{w: {{name: wide, weight: 1, strength: 2, buffers: [{buffers}]}}}}", more=more).priors["w"].interval == 1
+@pytest.mark.parametrize("phase", ["main", "own"])
+def test_needs_that_are_met_pass(buffers, more, phase):
+    entry = read(f"{{w: {{name: wide, weight: 1, strength: 2, phase: {phase}, buffers: [{buffers}]}}}}", more=more).priors["w"]
+    assert entry.interval == 1
 
 
 def test_a_plugin_that_failed_to_import_says_so(monkeypatch):

@@ -123,6 +123,12 @@ def is_numeric(annotation: Any) -> bool:
     return any(bare(part) in (int, float) for part in members(annotation))
 
 
+def is_whole(annotation: Any) -> bool:
+    """Whether the only numbers that fit are whole ones."""
+    kinds = [bare(part) for part in members(annotation)]
+    return int in kinds and float not in kinds
+
+
 def takes_schedule(annotation: Any) -> bool:
     """Whether the annotation itself names Schedule."""
     return any(inspect.isclass(bare(part)) and issubclass(bare(part), Schedule) for part in members(annotation))

@@ -10,7 +10,7 @@ from typing import Any
 from ..errors import PriorzooError
 from ..registry import BACKBONES, ESTIMATORS, PRIORS, SEGMENTERS, Registry
 from .nodes import Node
-from .parts import refusal, starting_options
+from .parts import met_options, refusal, starting_options
 from .problems import Problem, join, unknown_name
 from .reading import describe
 from .schema import HeadsData, Part, PriorEntry, Recipe
@@ -122,12 +122,31 @@ class _Checker:
     def priors(self) -> None:
         for name, entry in self.recipe.priors.items():
             key = join("priors", name)
-            self._ask(key, entry, PRIORS, "check_options")
-            needs = self._ask(key, entry, PRIORS, "needs")
-            for need in sorted(needs or ()):
+            needs = self._met_needs(key, entry)
+            for need in sorted(needs):
                 self._need(need, key, entry)
             regions = self._ask(key, entry, PRIORS, "region_names")
             self._regions(list(regions or ()), key)
+
+    def _met_needs(self, key: str, entry: PriorEntry) -> frozenset[str]:
+        """What the prior reads, after all options that training will meet have been checked; nothing where one is refused."""
+        plan, before = self.recipe.training, len(self.problems)
+        needs: frozenset[str] | None = None
+        for options in met_options(entry.options, plan.batch, plan.images):
+            met = Part(name=entry.name, options=options)
+            self._ask(key, met, PRIORS, "check_options")
+            now = frozenset(self._ask(key, met, PRIORS, "needs") or ())
+            if len(self.problems) > before:
+                break
+            needs = now if needs is None else needs
+            if now != needs:
+                changed = ", ".join(sorted(now ^ needs))
+                node = self.tree.nearest(*key.split("."))
+                text = f"prior {entry.name} begins or ceases to read {changed} while its options change"
+                allowed = "schedules under which it reads the same throughout"
+                self.problems.append(Problem(node.key_origin, key, text, "needs that change", allowed))
+                break
+        return needs or frozenset()
 
     def _regions(self, regions: list[str], key: str) -> None:
         unknown = [r for r in regions if self.classes is not None and r not in self.classes]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from ..errors import PriorzooError
 from ..registry import Registry
-from ..schedule import Schedule, value_at
+from ..schedule import Cosine, Linear, Schedule, Steps, value_at
 from .annotations import FieldSpec, fit, model_fields, option_fields
 from .nodes import Node
 from .problems import Problem, join, unknown_name
@@ -108,6 +109,29 @@ def _writable(value: Any) -> bool:
 def starting_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options with every schedule at its first value."""
     return {k: value_at(v, images=0, steps=0) if isinstance(v, Schedule) else v for k, v in options.items()}
+
+
+def met_options(options: Mapping[str, Any], batch: int, images: int) -> list[dict[str, Any]]:
+    """Return the options as a training of ``images`` meets them: at its start and end, and wherever one of their schedules turns.
+
+    Between these places schedules run monotonously, so what is right at all of them is right throughout.
+    """
+    schedules = {name: value for name, value in options.items() if isinstance(value, Schedule)}
+    turns = {0.0, images / batch}
+    for schedule in schedules.values():
+        turns.update(p / (batch if schedule.unit == "images" else 1) for p in _turns(schedule) if math.isfinite(p))
+    met: list[dict[str, Any]] = []
+    for step in sorted({max(0, math.ceil(turn)) for turn in turns}):
+        now = {**options, **{name: value_at(s, images=step * batch, steps=step) for name, s in schedules.items()}}
+        if not met or now != met[-1]:
+            met.append(now)
+    return met
+
+
+def _turns(schedule: Schedule) -> tuple[float, ...]:
+    if isinstance(schedule, Steps):
+        return tuple(schedule.at_positions)
+    return (schedule.begin, schedule.until) if isinstance(schedule, (Linear, Cosine)) else ()
 
 
 def refusal(error: Exception, node: Node, key: str, what: str) -> Problem:

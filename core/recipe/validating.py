@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from ..errors import PriorzooError, nearest_name
-from ..schedule import KINDS, UNITS, Schedule, schedule_from_plain
+from ..schedule import KINDS, UNITS, Schedule, Steps, schedule_from_plain
 from .annotations import (
     REQUIRED,
     FieldSpec,
@@ -23,6 +23,7 @@ from .annotations import (
     describe_annotation,
     fit,
     is_numeric,
+    is_whole,
     members,
     metadata,
     model_fields,
@@ -116,7 +117,7 @@ class Validator:
             return self.section(section, node, key)
         scheduled = takes_schedule(spec.annotation) or (schedules and is_numeric(spec.annotation))
         if scheduled and node.is_mapping:
-            return self.schedule(spec, node, key)
+            return self.schedule(spec, node, key, whole=schedules and is_whole(spec.annotation))
         try:
             read = fit(node.plain(), spec.annotation, spec.finite)
         except ValueError as error:
@@ -138,14 +139,17 @@ class Validator:
             text = reason
         return Problem(node.origin, key, text, describe(node), allowed, near)
 
-    def schedule(self, spec: FieldSpec, node: Node, key: str) -> Schedule | _Invalid:
-        """Read a mapping as a schedule whose values keep the annotation's bounds."""
+    def schedule(self, spec: FieldSpec, node: Node, key: str, *, whole: bool = False) -> Schedule | _Invalid:
+        """Read a mapping as a schedule whose values keep the annotation's bounds; ``whole``: and are whole numbers throughout."""
         kind = node.child("kind")
         if kind is None or kind.value not in list(KINDS):
             if kind is None:
                 return self.report(Problem(node.origin, join(key, "kind"), "missing: a mapping here is a schedule", "nothing",
                                            "one of " + ", ".join(KINDS)))  # fmt: skip
             return self.report(unknown_name(kind.origin, join(key, "kind"), "unknown schedule", str(kind.plain()), KINDS))
+        if whole and kind.value != Steps.kind:
+            text = "a whole number changes in steps: between its ends this schedule has values that are not whole"
+            return self.report(Problem(kind.origin, join(key, "kind"), text, repr(kind.value), Steps.kind))
         before, known = len(self.problems), [f.name for f in dataclass_fields(KINDS[kind.value])]
         limits = bounds(spec.annotation)
         for name, child in node.value.items():
@@ -158,7 +162,7 @@ class Validator:
                 if child.value not in UNITS:
                     self.report(unknown_name(child.origin, place, "unknown unit", str(child.plain()), UNITS))
             else:
-                self._schedule_numbers(name, child, place, limits)
+                self._schedule_numbers(name, child, place, limits, whole)
         if len(self.problems) > before:
             return INVALID
         try:
@@ -166,7 +170,7 @@ class Validator:
         except PriorzooError as error:
             return self.report(Problem(node.origin, key, str(error), describe(node)))
 
-    def _schedule_numbers(self, name: str, node: Node, key: str, limits: list[Any]) -> None:
+    def _schedule_numbers(self, name: str, node: Node, key: str, limits: list[Any], whole: bool) -> None:
         numbers = node.value if isinstance(node.value, list) else [node]
         wanted = "a list of numbers" if name in ("values", "at_positions") else "a number"
         listed = isinstance(node.value, list) == (name in ("values", "at_positions"))
@@ -176,6 +180,8 @@ class Validator:
         elif name in _VALUES and not all(within(n, limits) for n in plain):
             allowed = describe_annotation(fitting_number(limits))
             self.report(Problem(node.origin, key, "a value of the schedule is out of range", describe(node), allowed))
+        elif name in _VALUES and whole and not all(isinstance(n, int) for n in plain):
+            self.report(Problem(node.origin, key, "a value of the schedule is not a whole number", describe(node), "a list of integers"))
 
 
 def fitting_number(limits: list[Any]) -> Any:
