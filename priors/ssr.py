@@ -55,7 +55,7 @@ def ssr(
     value 0 and counts in the batch mean, or has count 0 with ``empty="skip"``. With ``scope="batch"`` the hardest
     pixels are those of the whole batch, and each sample's count is the number of its own among them.
 
-    Returns value [B], count [B], pixels [B] (of the eroded, gated mask), heatmap [B,1,h,w] (SR of the chosen pixels,
+    Returns value [B], count [B] (None: one each), pixels [B] (of the eroded, gated mask), heatmap [B,1,h,w] (SR of the chosen pixels,
     detached).
     Raises PriorzooError for options or shapes that are not as above.
 
@@ -75,9 +75,10 @@ def ssr(
     roughness = smoothness_map(depth, window, reduction, second_order)
     mean = hardest_mean(roughness, chosen, hardest, scope)
     value = mean.value if gate is None else mean.value * gate.to(mean.value)
-    count = mean.count
+    count: Tensor | None = mean.count
     if scope == "sample":
-        count = torch.ones_like(value) if empty == "zero" else (mean.pixels > 0).to(value)
+        # No count where every sample counts one: the trainer then need not count the other micro-batches first.
+        count = None if empty == "zero" else (mean.pixels > 0).to(value)
     heatmap = torch.where(mean.selected, roughness.detach(), 0.0)
     return PriorResult(value, count, mean.pixels, heatmap)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import analytic
 import pytest
 import torch
-from priorzoo.core.errors import NonFiniteError, PriorzooError
+from priorzoo.core.errors import DataError, NonFiniteError, PriorzooError, RunError
 from priorzoo.core.recipe import Recipe
 from priorzoo.core.registry import register_prior
 from priorzoo.core.scene import Scene
@@ -99,6 +99,12 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
+EG3D = {
+    "name": "eg3d", "z_dim": 4, "w_dim": 8, "conditioning": "none", "plane_resolution": 16, "plane_channels": 4, "channel_base": 128,
+    "channel_max": 8, "decoder_hidden": 8, "feature_channels": 3, "noise": "random", "superresolution": "none",
+    "neural_resolution": 8, "image_resolution": 16, "samples_coarse": 4, "samples_fine": 4,
+    "discriminator_channel_base": 128, "discriminator_channel_max": 8, "discriminator_mapping_layers": 1,
+}  # fmt: skip
 SKIN = {"name": "ssr", "region": "skin", "erosion": 1, "weight": 0.0}
 TV = {"name": "density_tv", "phase": "own", "interval": 2, "weight": 0.0}
 
@@ -201,3 +207,71 @@ def test_the_extra_view_is_rendered_once_and_only_when_asked(heads: Path, tmp_pa
 
 def test_errors_are_priorzoo_errors() -> None:
     assert issubclass(NonFiniteError, PriorzooError)
+
+
+def test_counting_and_replaying_have_no_effects(heads: Path, tmp_path: Path) -> None:
+    """A pooled prior makes the trainer count the other slices first: averages and fakes must not notice."""
+    averages = []
+    for priors in ({}, {"pooled": {"name": "test_counted_depth", "weight": 1e-12}}):
+        given = recipe(heads, priors, micro_batch=2)
+        given = Recipe.from_plain({**given.to_plain(), "objective": {"reuse_fakes": True}})
+        trainer = Trainer(given, tmp_path, open_sources(given, tmp_path))
+        trainer.start()
+        trainer.train_step()
+        averages.append(trainer.backbone.generator.w_avg.clone())
+    assert bool(averages[0].any()) and torch.equal(averages[0], averages[1])
+
+
+def test_a_run_goes_on_with_another_batch_from_its_position(heads: Path, tmp_path: Path) -> None:
+    train(recipe(heads), tmp_path / "run", progress=False)
+    longer = recipe(heads, images=32, batch=8)
+    run = train(longer, tmp_path / "run", resume=True, allow_changes=True, progress=False)
+    assert run.images == 32
+    state = json.loads((checkpoint_folders(tmp_path / "run")[-1] / "state.json").read_text())
+    assert state["images"] == 32 and state["streams"]["step"] == 4 + 2
+
+
+def test_a_run_keeps_its_seed(heads: Path, tmp_path: Path) -> None:
+    train(recipe(heads), tmp_path / "run", progress=False)
+    other = Recipe.from_plain({**recipe(heads).to_plain(), "seed": 2})
+    with pytest.raises(RunError, match="keeps the seed it began with"):
+        train(other, tmp_path / "run", resume=True, allow_changes=True, progress=False)
+
+
+def test_a_failed_start_is_not_a_run(heads: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="nowhere"):
+        train(recipe(heads.parent / "nowhere.zip"), tmp_path / "run", progress=False)
+    assert not (tmp_path / "run" / "recipe.yaml").exists()
+    train(recipe(heads), tmp_path / "run", progress=False)
+
+
+def test_own_phase_priors_see_the_second_view_too(heads: Path, tmp_path: Path) -> None:
+    own = {"view": {"name": "test_second_view", "phase": "own", "weight": 1.0}}
+    assert not same(weights(recipe(heads), tmp_path / "a"), weights(recipe(heads, own), tmp_path / "b"))
+
+
+def test_two_views_of_a_sample_are_one_shape(heads: Path, tmp_path: Path) -> None:
+    """EG3D's planes carry fresh noise: both views and the field must share one draw of it."""
+    given = Recipe.from_plain({**recipe(heads).to_plain(), "backbone": EG3D, "second_view": {"kind": "near", "angle": 0.0}})
+    trainer = Trainer(given, tmp_path, open_sources(given, tmp_path))
+    trainer.start()
+    with torch.no_grad():
+        for name, parameter in trainer.backbone.generator.named_parameters():
+            if "noise_strength" in name:
+                parameter.fill_(1.0)
+    (micro,) = trainer.micro_batches()
+    needs = frozenset({"field", "rays", "depth", "other_view.field"})
+    scene, _ = trainer.objective._render(micro, "Gmain", needs)
+    points = torch.rand(4, 50, 3) - 0.5
+    assert torch.equal(scene.field(points).raw, scene.other_view.field(points).raw)
+
+
+def test_networks_may_run_in_bfloat16(heads: Path, tmp_path: Path) -> None:
+    """Rendering and priors stay in float32; the result differs from float32's, and is finite."""
+    found = []
+    for precision in ("bf16-mixed", "32-true"):
+        plain = recipe(heads, {"skin": {**SKIN, "weight": 1.0}}, precision=precision).to_plain()
+        found.append(weights(Recipe.from_plain({**plain, "backbone": EG3D}), tmp_path / precision))
+    half, full = found
+    assert all(t.dtype == torch.float32 and bool(torch.isfinite(t).all()) for t in half.values() if t.is_floating_point())
+    assert not same(half, full)
