@@ -118,9 +118,8 @@ def test_defaults_stand_in_the_resolved_recipe():
 
 
 def test_any_number_of_a_prior_may_follow_a_schedule():
-    entry = read(
-        "{w: {name: wide, weight: {kind: linear, end: 3}, strength: {kind: cosine, until: 9}, side: {kind: steps, values: [2, 4], at_positions: [0, 8]}}}"
-    )
+    scheduled = "strength: {kind: cosine, until: 9}, side: {kind: steps, values: [2, 4], at_positions: [0, 8]}"
+    entry = read(f"{{w: {{name: wide, weight: {{kind: linear, end: 3}}, {scheduled}}}}}")
     assert isinstance(entry.priors["w"].weight, Linear)
     assert {k for k, v in entry.priors["w"].options.items() if isinstance(v, Schedule)} == {"strength", "side"}
 
