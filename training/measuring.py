@@ -1,4 +1,7 @@
-"""Measuring a run by its recipe's protocol: during training, by ``evaluate`` and by ``ablate`` it is this one function."""
+"""Measuring a run by its recipe's protocol, for ``evaluate`` and ``ablate`` alike.
+
+While a run trains it is only glanced at, with the same measures of a few samples: metrics/quick.py.
+"""
 
 from __future__ import annotations
 
