@@ -175,6 +175,8 @@ IMPOSSIBLE = [
            "reserved"),
     Broken("reserved transforms", BASE + "transforms: [shading]\n", "recipe.yaml:5", "transforms", "1 of them", "an empty list"),
     Broken("init that is not there", BASE + "init: runs/nowhere\n", "recipe.yaml:5", "init", "'runs/nowhere'", "a path, or shipped"),
+    Broken("init with weights of a segmenter", BASE + "init: unet_heads\n", "recipe.yaml:5", "init", "'unet_heads'",
+           "shipped weights: heads_eg3d_base"),
     Broken("extends that is not there", "extends: ./bse.yaml\n", "recipe.yaml:1", "extends", "'./bse.yaml'", "a recipe file",
            None, "did you mean 'base.yaml'?", files={"base.yaml": BASE}),
     Broken("extends in a circle", "extends: ./b.yaml\n", "b.yaml:1", "extends", "recipe.yaml -> b.yaml -> recipe.yaml",

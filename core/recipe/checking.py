@@ -14,9 +14,9 @@ from .parts import met_options, refusal, starting_options
 from .problems import Problem, join, unknown_name
 from .reading import describe
 from .schema import HeadsData, Part, PriorEntry, Recipe
+from .shipped import shipped_generators
 
 SEGMENTATION, ESTIMATES = "segmentation", ("estimated_depth", "estimated_normals")
-WEIGHTS = Path(__file__).resolve().parent.parent.parent / "weights"
 
 
 def check(recipe: Recipe, tree: Node, check_files: bool) -> list[Problem]:
@@ -218,7 +218,7 @@ class _Checker:
 
     def init(self) -> None:
         name = self.recipe.init
-        if name is None or (WEIGHTS / name / "card.json").is_file() or Path(name).exists():
+        if name is None or name in shipped_generators() or Path(name).exists():
             return
         node = self.tree.nearest("init")
         text = "no such run, checkpoint, safetensors file or shipped weights"
@@ -233,11 +233,6 @@ class _Checker:
                 found.nearest,
             )
         )
-
-
-def shipped_generators() -> list[str]:
-    """Return the names of the shipped weights that a run can start from."""
-    return sorted(p.parent.name for p in WEIGHTS.glob("*/card.json") if '"recipe"' in p.read_text(encoding="utf-8"))
 
 
 def _texts(node: Node) -> list[Any]:

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from ..registry import BACKBONES, ESTIMATORS, PRIORS, SEGMENTERS, Registry
-from .checking import WEIGHTS, check
+from .checking import check
 from .composing import choose_variant, compose_file, locate, override_trees, split_variant
 from .nodes import Node, merge, tree_from_plain
 from .parts import read_part, read_prior
 from .problems import InvalidRecipe, Origin, Problem, join, unknown_name
 from .reading import describe
 from .schema import FolderData, HeadsData, Part, PriorEntry, Recipe
+from .shipped import shipped_generators
 from .validating import INVALID, Validator, absolute
 
 DATA = {"heads": HeadsData, "eg3d": FolderData}
@@ -183,8 +184,7 @@ def _init(validator: Validator, node: Node, key: str) -> Any:
     if not isinstance(node.value, str):
         allowed = "a run, a checkpoint, a safetensors file, or the name of shipped weights"
         return validator.report(Problem(node.origin, key, "not allowed", describe(node), allowed))
-    shipped = "/" not in node.value and (WEIGHTS / node.value / "card.json").is_file()
-    return node.value if shipped else str(absolute(node.value, node))
+    return node.value if node.value in shipped_generators() else str(absolute(node.value, node))
 
 
 def _variants(validator: Validator, node: Node, key: str) -> Any:
