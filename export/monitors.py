@@ -13,11 +13,13 @@ from ..core.files import write_atomically
 from ..core.registry import ESTIMATORS, SEGMENTERS
 from ..core.streams import fixed_streams
 from ..metrics.quick import quick_metrics
+from ..training.measuring import evaluator_of
 from .portraits import portraits
 from .sheets import contact_sheet, png_bytes
 
 if TYPE_CHECKING:
     from ..core.recipe import Recipe
+    from ..metrics.evaluation import Evaluator
     from ..training.trainer import Monitor, Trainer
 
 
@@ -26,7 +28,30 @@ def default_monitors(recipe: Recipe) -> list[Monitor]:
     monitors: list[Monitor] = [depth_jitter] if recipe.training.samples is None else [SampleSheet(recipe), depth_jitter]
     if recipe.data is not None and recipe.data.name == "heads":
         monitors.append(ShapeGlance())
+    if recipe.evaluation.every is not None:
+        monitors.append(FullMeasures(recipe.evaluation.every))
     return monitors
+
+
+class FullMeasures:
+    """Measures the moving average as ``priorzoo evaluate`` would, once in ``every`` images, into ``results/evaluation-<images>.json``.
+
+    Asked at every sample picture; acts at the first after each multiple of ``every``.
+    """
+
+    def __init__(self, every: int) -> None:
+        self.every, self.done = every, 0
+        self._evaluator: Evaluator | None = None
+
+    def __call__(self, trainer: Trainer) -> Mapping[str, float]:
+        """Measure where it is time, and return the columns' values for the log."""
+        if trainer.images // self.every <= self.done:
+            return {}
+        self.done = trainer.images // self.every
+        self._evaluator = self._evaluator or evaluator_of(trainer.recipe, trainer.sources, device=trainer.fabric.device)
+        result = self._evaluator(trainer.average, subject=trainer.folder.name)
+        result.save(trainer.folder / "results" / f"evaluation-{trainer.images:09d}.json")
+        return {f"evaluation/{key}": result.value(key).value for key in result.columns()}
 
 
 class ShapeGlance:
@@ -43,9 +68,7 @@ class ShapeGlance:
         """Measure the moving average."""
         labels = trainer.sources.train.labels.to(trainer.fabric.device)
         device = trainer.fabric.device
-        found = quick_metrics(
-            trainer.average, labels, segmenter=self.segmenter.to(device), estimator=self.estimator.to(device)
-        )
+        found = quick_metrics(trainer.average, labels, segmenter=self.segmenter.to(device), estimator=self.estimator.to(device))
         return {f"glance/{name}": value for name, value in found.items()}
 
 

@@ -1,6 +1,6 @@
-"""Measuring a run by its recipe's protocol, for ``evaluate`` and ``ablate`` alike.
+"""Measuring a run by its recipe's protocol: ``evaluate``, ``ablate`` and a training with ``evaluation.every`` share this one function.
 
-While a run trains it is only glanced at, with the same measures of a few samples: metrics/quick.py.
+Between these a training is only glanced at, by the same measures of a few samples: metrics/quick.py.
 """
 
 from __future__ import annotations
@@ -11,24 +11,32 @@ from typing import TYPE_CHECKING
 
 from ..core.registry import ESTIMATORS, SEGMENTERS
 from .run import Run
-from .sources import open_sources
+from .sources import Sources, open_sources
 
 if TYPE_CHECKING:
+    import torch
+
     from ..core.recipe import Recipe
     from ..metrics.evaluation import Evaluator, Progress
     from ..metrics.protocol import Result
 
 
 def evaluator_for(recipe: Recipe, data_folder: Path, *, device: str = "cpu", progress: bool = False) -> Evaluator:
-    """Return what measures models by this recipe's ``evaluation`` section, with its data, segmenter and estimator.
+    """Return what measures models by this recipe's ``evaluation`` section; ``data_folder`` is where generated heads are kept.
+
+    Raises DataError when the data cannot be used.
+    """
+    return evaluator_of(recipe, open_sources(recipe, data_folder, progress=progress), device=device)
+
+
+def evaluator_of(recipe: Recipe, sources: Sources, *, device: torch.device | str = "cpu") -> Evaluator:
+    """Return what measures models by this recipe's ``evaluation`` section on opened data, with its segmenter and estimator.
 
     Heads recipes that name no segmenter or estimator are measured with the shipped ones: the control of an ablation needs none for
-    training, and must be measured like its siblings. ``data_folder`` is where generated heads are kept.
-    Raises DataError when the data cannot be used.
+    training, and must be measured like its siblings.
     """
     from ..metrics.evaluation import EvaluationData, Evaluator
 
-    sources = open_sources(recipe, data_folder, progress=progress)
     heads = recipe.data is not None and recipe.data.name == "heads"
     parts = []
     for registry, spec, shipped in ((SEGMENTERS, recipe.segmenter, "unet"), (ESTIMATORS, recipe.estimator, "heads")):
@@ -37,14 +45,8 @@ def evaluator_for(recipe: Recipe, data_folder: Path, *, device: str = "cpu", pro
         else:
             parts.append(registry.create(shipped) if heads else None)
     data = EvaluationData(sources.train, sources.held_out, sources.truth)
-    return Evaluator(
-        recipe.evaluation,
-        data,
-        segmenter=parts[0],
-        estimator=parts[1],
-        conditioned=recipe.objective.pose_swap is not None,
-        device=device,
-    )
+    conditioned = recipe.objective.pose_swap is not None
+    return Evaluator(recipe.evaluation, data, segmenter=parts[0], estimator=parts[1], conditioned=conditioned, device=device)
 
 
 def result_path(given: str | os.PathLike[str], run: Run) -> Path:

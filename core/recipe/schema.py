@@ -186,8 +186,9 @@ class GeometrySampling(Section):
 
 
 class Evaluation(Section):
-    """The protocol of measuring: how many ``images``, ``geometry_samples`` latents for shapes and ``held_out`` heads for paired truth."""
+    """The protocol of measuring: during training ``every`` so many images (null: not), how many ``images``, ``geometry_samples`` latents for shapes and ``held_out`` heads for paired truth."""
 
+    every: Positive | None = None
     images: Positive = 1024
     batch: Positive = 16
     seed: Count = 0

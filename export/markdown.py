@@ -1,0 +1,74 @@
+"""A committed ``results.json`` of an ablation as a Markdown table: the numbers of the documents come from here alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..metrics.columns import COLUMNS, HIGHER, TRUE
+from .measures import TABLE_COLUMNS, number
+
+BEGIN, END = "<!-- results: {file} -->", "<!-- end of results -->"
+
+
+def results_table(results: Mapping[str, Any]) -> str:
+    """Return the short table: one row a model, below each value its paired difference to the control with a 95 % interval."""
+    rows = results["rows"]
+    switches = list(rows[0]["switches"])
+    keys = [key for key in TABLE_COLUMNS if any(key in row["columns"] for row in rows)]
+    heading = ["model", *switches, *(_heading(key) for key in keys)]
+    lines = [_line(heading), _line(["---"] * len(heading))]
+    for row in rows:
+        name = row["name"] + (" (control)" if row["name"] == results["control"] else "")
+        marks = ["x" if row["switches"][switch] else "" for switch in switches]
+        lines.append(_line([name, *marks, *(_cell(row["columns"].get(key)) for key in keys)]))
+    true = [_true(rows, key) for key in keys]
+    lines.append(_line(["true heads", *[""] * len(switches), *true]))
+    return "\n".join(lines)
+
+
+def results_source(results: Mapping[str, Any]) -> str:
+    """Return where the numbers were made: command, commit, hardware, time."""
+    about = results["circumstances"]
+    hardware = about["hardware"]
+    seconds = sum(float(row["seconds"]) for row in results["rows"])
+    return (
+        f"`{about['command']}`, commit {about['commit']}, {hardware['cores']} cores of an {hardware['processor']} processor, "
+        f"torch {about['torch']}; {seconds:.0f} s of training in all."
+    )
+
+
+def results_block(path: Path, shown_as: str) -> str:
+    """Return the block that a document holds between its markers for a results file."""
+    results = json.loads(path.read_text(encoding="utf-8"))
+    return "\n".join([BEGIN.format(file=shown_as), results_table(results), "", f"Made by {results_source(results)}", END])
+
+
+def _heading(key: str) -> str:
+    column = COLUMNS[key]
+    unit = f" ({column.unit})" if column.unit else ""
+    return f"{column.label}{unit} {'→ true' if column.goal == TRUE else '↑' if column.goal == HIGHER else '↓'}"
+
+
+def _cell(column: Mapping[str, Any] | None) -> str:
+    if column is None:
+        return ""
+    text = number(column["value"]["value"])
+    name = "difference_of_distances_to_true" if "difference_of_distances_to_true" in column else "difference_to_control"
+    difference = column.get(name)
+    if difference is None or difference["low"] is None:
+        return text
+    low, high = (number(difference[end], signed=True) for end in ("low", "high"))
+    off = "off true " if name.startswith("difference_of") else ""
+    return f"{text}<br>{off}{number(difference['value'], signed=True)} [{low}, {high}]"
+
+
+def _true(rows: list[Mapping[str, Any]], key: str) -> str:
+    found = [row["columns"][key]["true"]["value"] for row in rows if "true" in row["columns"].get(key, {})]
+    return number(found[0]) if found else ""
+
+
+def _line(cells: list[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
