@@ -19,6 +19,8 @@ from .head_model import BOUNDING_RADIUS, head_distance, head_labels
 from .head_parameters import COLOURS, SCALARS, HeadParameters
 from .head_shading import backdrop, shade
 
+# Raised whenever the same options give other images or another truth, so that heads kept on disk are made anew.
+RENDERER_VERSION = 1
 BACKGROUNDS = ("plain", "gradient", "textured")
 STEPS = 96
 STEP_FACTOR = 0.85

@@ -16,8 +16,9 @@ from priorzoo.training.trainer import Trainer
 
 SMALL = {
     "name": "eg3d", "z_dim": 4, "w_dim": 8, "plane_resolution": 8, "plane_channels": 2, "channel_base": 64, "channel_max": 8,
-    "decoder_hidden": 4, "superresolution": "2x", "superresolution_channels": [4, 4], "superresolution_input": 8, "feature_channels": 4,
-    "neural_resolution": 8, "image_resolution": 16, "samples_coarse": 4, "samples_fine": 4, "discriminator_channel_base": 64, "discriminator_channel_max": 8,
+    "decoder_hidden": 4, "feature_channels": 4, "neural_resolution": 8, "image_resolution": 16, "samples_coarse": 4, "samples_fine": 4,
+    "superresolution": "2x", "superresolution_channels": [4, 4], "superresolution_input": 8,
+    "discriminator_channel_base": 64, "discriminator_channel_max": 8,
 }  # fmt: skip
 
 

@@ -15,6 +15,8 @@ from torch import Tensor
 
 from ..core.camera import Camera
 from ..core.errors import DataError
+from ..shapes.head_render import RENDERER_VERSION
+from .progress import Progress
 
 if TYPE_CHECKING:
     from ..core.recipe import Recipe
@@ -67,7 +69,7 @@ def open_sources(recipe: Recipe, folder: Path, *, progress: bool = False) -> Sou
     if spec is None:
         raise DataError("the recipe names no data: add `data: {name: heads}` or `data: {name: eg3d, path: ...}`")
     if spec.name == "heads":
-        train, held_out, truth = _heads(spec, folder)
+        train, held_out, truth = _heads(spec, folder, progress)
     else:
         train, held_out, truth = Path(spec.path), spec.held_out, spec.truth
     dataset = Dataset(train)
@@ -79,15 +81,20 @@ def open_sources(recipe: Recipe, folder: Path, *, progress: bool = False) -> Sou
     )
 
 
-def _heads(spec: Any, folder: Path) -> tuple[Path, Path, Path]:
-    from ..data.heads import write_heads
+def heads_digest(spec: Any) -> str:
+    """Return what generated heads are kept under: their options and the version of what renders them."""
+    plain = {**spec.model_dump(), "renderer": RENDERER_VERSION}
+    return hashlib.blake2b(json.dumps(plain, sort_keys=True).encode(), digest_size=6).hexdigest()
 
-    plain = spec.model_dump()
-    digest = hashlib.blake2b(json.dumps(plain, sort_keys=True).encode(), digest_size=6).hexdigest()
-    out = folder / f"heads-{digest}.zip"
-    options = {k: v for k, v in plain.items() if k != "name"}
-    truth, held_out = out.with_suffix(".truth.zip"), out.with_suffix(".held_out.zip")
-    # The data set itself is written last: where it is, its companions are.
-    if not (out.exists() and truth.exists()):
-        write_heads(out, **options, overwrite=True, workers=os.cpu_count() or 1)
-    return out, held_out, truth
+
+def _heads(spec: Any, folder: Path, progress: bool) -> tuple[Path, Path | None, Path]:
+    from ..data.heads import HeadsFiles, write_heads
+
+    files = HeadsFiles.of(folder / f"heads-{heads_digest(spec)}.zip")
+    options = {k: v for k, v in spec.model_dump().items() if k != "name"}
+    held_out = files.held_out if spec.held_out else None
+    if not all(path.exists() for path in (files.images, files.truth, held_out) if path is not None):
+        total = spec.images + spec.held_out * spec.images_per_identity
+        with Progress("heads", total, shown=progress) as bar:
+            write_heads(files.images, **options, overwrite=True, workers=os.cpu_count() or 1, progress=lambda done, _: bar.update(done))
+    return files.images, held_out, files.truth
