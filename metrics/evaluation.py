@@ -17,17 +17,18 @@ from torch import Tensor
 
 from ..backbones.base import Backbone, Latents, Sampling
 from ..core.camera import Camera
-from ..core.errors import PriorzooError
+from ..core.errors import DataError, PriorzooError
 from ..core.scene import Scene
 from ..core.streams import fixed_streams
 from ..segmenters.base import Estimator, Segmenter
 from .geometry import turned
 from .images import Extractor, create_extractor, generated_images, module_hash
-from .inversion import invert
+from .inversion import inversion_rules, invert
 from .protocol import VERSION, Result
-from .reference import RealImages, frontal_labels, read_held_out, read_true_heads
+from .reference import FRONTAL, RealImages, frontal_labels, read_held_out, read_true_heads
 from .shapes import (
     EROSION,
+    FOREGROUND_OPACITY,
     HARDEST,
     NEIGHBOUR_ANGLE,
     SOLID_OPACITY,
@@ -89,6 +90,7 @@ class Evaluator:
         self.seconds: dict[str, float] = {}
         self._reference: Tensor | None = None
         self._data_hash = ""
+        self._real_side = 0
         self._heads: Truth | None = None
         self._inverted: Truth | None = None
         self._true: dict[str, Array] = {}
@@ -97,6 +99,11 @@ class Evaluator:
         """Measure one model; its mode and gradients are left as they were. ``subject`` names it for people."""
         report = progress or (lambda part, done, total: None)
         self._prepare(report)
+        if self._real_side != backbone.image_resolution:
+            raise DataError(
+                f"{subject}: makes images of {backbone.image_resolution} x {backbone.image_resolution} pixels, the data set's have "
+                f"{self._real_side} x {self._real_side}; evaluate against images of the same size"
+            )
         seconds = dict(self.seconds)
         training = backbone.training
         backbone.to(self.device).eval()
@@ -251,6 +258,7 @@ class Evaluator:
         digest, features, total = hashlib.sha256(), [], len(self.data.real)
         for first in range(0, total, REAL_BATCH):
             images, labels = self.data.real.batch(list(range(first, min(total, first + REAL_BATCH))))
+            self._real_side = images.shape[-1]
             digest.update(images.numpy().tobytes() + labels.numpy().tobytes())
             features.append(self.extractor(images).cpu())
             report("real images", min(total, first + REAL_BATCH), total)
@@ -281,6 +289,8 @@ class Evaluator:
                 "sampling": "deterministic",
                 "coarse": plan.sampling.coarse,
                 "fine": plan.sampling.fine,
+                "frontal": FRONTAL,
+                "foreground_opacity": FOREGROUND_OPACITY,
                 "erosion": EROSION,
                 "hardest": HARDEST,
                 "solid_opacity": SOLID_OPACITY,
@@ -297,6 +307,7 @@ class Evaluator:
                 "steps": plan.inversion.steps,
                 "learning_rate": plan.inversion.learning_rate,
                 "resolution": resolution,
+                **inversion_rules(),
                 "images": _hash(self._inverted.image),
             }
         return protocol

@@ -15,6 +15,22 @@ from ..core.streams import Streams, fixed_streams
 
 SCALES = (1, 2, 4)  # the image is compared at its own size and at these reductions
 DRAWS = 512  # latents that tell how the mapped latents spread
+PENALTY = 1e-3  # of the squared coordinates of a latent, against the colour difference
+BETAS = (0.9, 0.99)  # of Adam
+LAST_RATE = 0.05  # share of the learning rate that is left at the end
+JITTER = "random"  # how rays are sampled while a latent is sought
+
+
+def inversion_rules() -> dict[str, object]:
+    """Return what decides an inversion beside the recipe's section; it stands in the protocol of every result.
+
+    >>> inversion_rules()["scales"]
+    [1, 2, 4]
+    """
+    return {
+        "optimiser": "Adam", "betas": list(BETAS), "last_rate": LAST_RATE, "penalty": PENALTY, "scales": list(SCALES), "draws": DRAWS,
+        "sampling": JITTER,
+    }  # fmt: skip
 
 
 @dataclass
@@ -75,7 +91,7 @@ def invert(
     learning_rate: float = 0.3,
     resolution: int = 32,
     seed: int = 0,
-    penalty: float = 1e-3,
+    penalty: float | None = None,
     first: int = 0,
     progress: Callable[[int], None] | None = None,
 ) -> Latents:
@@ -91,6 +107,7 @@ def invert(
         camera: B cameras.
         steps: optimiser steps, at least 1. ``learning_rate`` in deviations.
         resolution: side in pixels at which images are compared; ``image`` is reduced to it by area.
+        penalty: None takes ``PENALTY``.
         first: number of the first image among all that are inverted; image i has its own jitter, in whatever batch.
 
     Returns: prepared latents of the B images, detached.
@@ -100,8 +117,8 @@ def invert(
         name: torch.zeros(len(image), len(law.directions), device=image.device, requires_grad=True) for name, law in laws.items()
     }
     target = functional.interpolate(image, size=(resolution, resolution), mode="area")
-    optimiser = torch.optim.Adam(list(coordinates.values()), lr=learning_rate, betas=(0.9, 0.99))
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps, eta_min=0.05 * learning_rate)
+    optimiser = torch.optim.Adam(list(coordinates.values()), lr=learning_rate, betas=BETAS)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps, eta_min=LAST_RATE * learning_rate)
     frozen = [p for p in backbone.parameters() if p.requires_grad]
     for parameter in frozen:  # gradients of the weights would cost time and be thrown away
         parameter.requires_grad_(False)
@@ -115,10 +132,10 @@ def invert(
                 frozenset({"image_raw"}),
                 streams=streams,
                 resolution=resolution,
-                sampling=Sampling("random"),
+                sampling=Sampling(JITTER),
             )
             size = sum(x.square().mean(1) for x in coordinates.values())
-            loss = pyramid_loss(scene.image_raw, target) + penalty * size
+            loss = pyramid_loss(scene.image_raw, target) + (PENALTY if penalty is None else penalty) * size
             optimiser.zero_grad(set_to_none=True)
             loss.sum().backward()  # type: ignore[no-untyped-call]
             optimiser.step()

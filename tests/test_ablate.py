@@ -166,6 +166,8 @@ def test_overrides_reach_every_variant_and_are_remembered(recipe_file: Path, tmp
         (lambda text: text.split("variants:")[0], [], "has no `variants`"),
         (lambda text: text.replace("skin_eyes: {}", "other: {seed: 7}"), [], "'finetune' and 'other' cannot be paired: seed: 0 -> 7"),
         (lambda text: text.replace("skin_eyes: {}", "b: {evaluation: {seed: 7}}"), [], "cannot be paired: evaluation.seed: 0 -> 7"),
+        (lambda text: text.replace("skin_eyes: {}", "b: {training: {images: 32}}"), [], "cannot be paired: training.images: 16 -> 32"),
+        (lambda text: text.replace("skin_eyes: {}", "b: {training: {batch: 8}}"), [], "cannot be paired: training.batch: 4 -> 8"),
         (lambda text: text.replace("skin_eyes: {}", "data: {}"), [], "cannot be called 'data'"),
     ],
 )

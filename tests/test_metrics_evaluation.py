@@ -19,9 +19,10 @@ from priorzoo.core.recipe.schema import Evaluation, GeometrySampling, Inversion
 from priorzoo.core.streams import fixed_streams
 from priorzoo.data.dataset import Dataset
 from priorzoo.data.heads import HeadsFiles, write_heads
+from priorzoo.metrics import inversion
 from priorzoo.metrics.evaluation import EvaluationData, Evaluator, evaluate_model
 from priorzoo.metrics.images import create_extractor, generated_images
-from priorzoo.metrics.inversion import invert, latent_laws
+from priorzoo.metrics.inversion import inversion_rules, invert, latent_laws
 from priorzoo.metrics.protocol import Result, paired_difference
 from priorzoo.metrics.quick import quick_metrics
 from priorzoo.metrics.reference import frontal_labels, read_held_out, read_true_heads
@@ -133,6 +134,7 @@ def test_evaluation_measures_every_column_and_stores_its_protocol(heads: HeadsFi
     assert protocol["images"]["real"] == 6
     assert protocol["shapes"]["resolution"] == 16
     assert protocol["precision"] == "float32"
+    assert protocol["inversion"].items() >= inversion_rules().items()
     assert all(protocol["shapes"][part] is not None for part in ("segmenter", "estimator"))
     assert {"images 6/6", "inversion 2/2", "shapes 3/3"} <= set(parts)
     assert result.true_value("truth_iou") is not None
@@ -167,6 +169,26 @@ def test_changes_that_matter_change_the_protocol(heads: HeadsFiles) -> None:
     sparse = AnalyticSphere(neural_resolution=16, image_resolution=16, samples=6)
     with pytest.raises(PriorzooError, match="samples_per_ray` is 12 in ball and 6 in sparse"):
         paired_difference(base, measured(heads, sparse, "sparse"), "fd_heads")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "field"),
+    [("PENALTY", 1.0, "penalty"), ("SCALES", (1, 2), "scales"), ("DRAWS", 16, "draws"), ("BETAS", (0.5, 0.9), "betas"),
+     ("LAST_RATE", 1.0, "last_rate")],
+)  # fmt: skip
+def test_what_the_protocol_says_of_the_inversion_is_what_acts(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: object, field: str
+) -> None:
+    image, camera = torch.full((1, 3, 16, 16), 0.5), Camera.looking_at_origin(torch.zeros(1), torch.zeros(1))
+    before, rules = invert(ball(), image, camera, steps=4, resolution=16)["w"], inversion_rules()
+    monkeypatch.setattr(inversion, name, value)
+    assert not torch.equal(invert(ball(), image, camera, steps=4, resolution=16)["w"], before)
+    assert [key for key, now in inversion_rules().items() if rules[key] != now] == [field]
+
+
+def test_real_images_of_another_size_are_refused(heads: HeadsFiles) -> None:
+    with pytest.raises(DataError, match="makes images of 32 x 32 pixels, the data set's have 16 x 16"):
+        measured(heads, AnalyticSphere(neural_resolution=16, image_resolution=32))
 
 
 def test_one_evaluator_serves_several_models(heads: HeadsFiles) -> None:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 KIND, VERSION = "priorzoo ablation", 1
 BASE, DATA, RESULTS = "base", "data", "results.json"
 RESULT = Path("results") / "evaluation.json"
-_SAME = ("seed", "data", "evaluation", "init")  # what pairing rests on: equal in all variants
+_SAME = ("seed", "data", "evaluation", "init", "training.images", "training.batch")  # what pairing rests on: equal in all variants
 
 Measure = Callable[[Run, str], "Result"]
 """Measures a run, named for people."""
@@ -223,7 +223,8 @@ def _variants(recipe: Recipe, only: Sequence[str]) -> dict[str, Recipe]:
     control, first = next(iter(resolved.items()))
     for name, variant in resolved.items():
         for line in first.difference(variant):
-            if line.split(":")[0].split(".")[0] in _SAME:
+            key = line.split(":")[0]
+            if any(key == same or key.startswith(f"{same}.") for same in _SAME):
                 raise PriorzooError(
                     f"{where}: variants {control!r} and {name!r} cannot be paired: {line}. All variants share {', '.join(_SAME)}"
                 )
