@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,7 +15,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from ..export.page import Row
-    from ..metrics.evaluation import Progress
 
 
 def command(
@@ -41,6 +38,7 @@ def command(
     from ..export.subjects import read_subjects
     from ..training.ablation import run_ablation
     from ..training.memory import keep_freed_memory
+    from ..training.progress import part_bars
 
     # A log file has no width of its own: 80 columns would break every cell.
     console = Console(width=None if sys.stdout.isatty() else 160)
@@ -49,7 +47,7 @@ def command(
     loaded = load_recipe(recipe, tuple(overrides or ()))
     folder = out or Path("runs") / Path(recipe).with_suffix("").name
     wanted = [name.strip() for name in only.split(",") if name.strip()]
-    with _progress() as measuring:
+    with part_bars() as measuring:
         run_ablation(
             loaded, folder, only=wanted, allow_changes=allow_changes, say=lambda line: console.print(line, markup=False),
             report=measuring, monitors=default_monitors,
@@ -92,23 +90,3 @@ def table(title: str, headings: list[str], rows: list[Row]) -> Table:
             cells.append(text)
         out.add_row(Text(row.name), *cells)
     return out
-
-
-@contextmanager
-def _progress() -> Iterator[Progress]:
-    """Show how far measuring is, on a terminal only."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        tasks: dict[str, int] = {}
-
-        def report(part: str, done: int, total: int) -> None:
-            task = tasks.setdefault(part, -1)
-            if task == -1:
-                task = tasks[part] = bar.add_task(part, total=total)
-            bar.update(task, completed=done, total=total, visible=done < total)  # type: ignore[arg-type]
-
-        yield report

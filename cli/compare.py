@@ -52,9 +52,9 @@ def comparison(results: Sequence[Result]) -> dict[str, Any]:
     for key in shared_columns(results):
         true = results[0].true_value(key)
         columns[key] = {
-            "true": None if true is None else _plain(true),
+            "true": None if true is None else true.to_plain(),
             "runs": [
-                {"subject": r.subject, "value": _plain(r.value(key)), "difference": None if d is None else _plain(d)}
+                {"subject": r.subject, "value": r.value(key).to_plain(), "difference": None if d is None else d.to_plain()}
                 for r, d in zip(results, _differences(results, key), strict=True)
             ],
         }
@@ -108,11 +108,6 @@ def _differences(results: Sequence[Result], key: str) -> list[Interval | None]:
 def _text(interval: Interval) -> str:
     star = "*" if interval.excludes_zero else " "
     return f"{interval.value:+.3g} [{interval.low:+.3g}, {interval.high:+.3g}]{star}"
-
-
-def _plain(interval: Interval) -> dict[str, float | int | None]:
-    numbers = {"value": interval.value, "low": interval.low, "high": interval.high}
-    return {**{k: v if v == v else None for k, v in numbers.items()}, "count": interval.count}
 
 
 def _name_apart(results: Sequence[Result], runs: Sequence[str]) -> None:

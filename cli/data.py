@@ -2,35 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 app = typer.Typer(help="Write and check data sets in the EG3D format.", no_args_is_help=True)
-
-
-@contextmanager
-def _progress(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar with throughput and time left on a terminal; nothing anywhere else."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    bar = Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(), console=console, disable=not console.is_terminal,
-    )  # fmt: skip
-    with bar:
-        task = bar.add_task(title, total=None, rate="")
-
-        def report(done: int, total: int) -> None:
-            speed = bar.tasks[0].speed
-            bar.update(task, completed=done, total=total, rate=f"{speed:.1f} images/s" if speed else "")
-
-        yield report
 
 
 @app.command("heads")
@@ -50,14 +27,16 @@ def heads(
 ) -> None:
     """Render procedural heads with known depth, normals and labels in the EG3D data set format."""
     import os
+    from functools import partial
 
     from ..data.heads import write_heads
+    from ..training.progress import part_bars
 
     count = workers if workers is not None else (os.cpu_count() or 1)
-    with _progress("heads") as report:
+    with part_bars() as report:
         files = write_heads(
             out, images, resolution, seed, background, accessories, wide_yaw, images_per_identity, held_out,
-            supersample, workers=count, overwrite=overwrite, progress=report,
+            supersample, workers=count, overwrite=overwrite, progress=partial(report, "heads"),
         )  # fmt: skip
     for path in (files.images, files.held_out, files.truth):
         if path.exists():

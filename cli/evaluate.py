@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,6 +25,7 @@ def command(
     from ..core.recipe.loading import load_changed
     from ..training.measuring import evaluator_for, result_path
     from ..training.memory import keep_freed_memory
+    from ..training.progress import part_bars
     from ..training.run import load_run
 
     loaded = load_run(run)
@@ -44,7 +43,7 @@ def command(
     folder = data or (target.parent.parent / "data" if out is None else target.parent / "data")
     evaluator = evaluator_for(recipe, folder, device=device, progress=True)
     subject = Path(run).name or run
-    with _progress(subject) as report:
+    with part_bars(subject) as report:
         result = evaluator(loaded.backbone(average=True), subject=subject, progress=report)
     result.save(target)
     print_result(result)
@@ -87,29 +86,3 @@ def _check_device(device: str) -> None:
         raise PriorzooError(f"--device must be cpu or cuda, got {device!r}")
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise PriorzooError(f"--device {device}: this machine, or this build of torch, has no CUDA device")
-
-
-@contextmanager
-def _progress(title: str) -> Iterator[Callable[[str, int, int], None]]:
-    """One bar for each part on a terminal; nothing anywhere else."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-    )
-    with bar:
-        tasks: dict[str, int] = {}
-
-        def report(part: str, done: int, total: int) -> None:
-            if part not in tasks:
-                tasks[part] = bar.add_task(f"{title}: {part}", total=total)
-            bar.update(tasks[part], completed=done)  # type: ignore[arg-type]
-
-        yield report

@@ -90,11 +90,11 @@ class Result:
                 "label": COLUMNS[key].label,
                 "unit": COLUMNS[key].unit,
                 "goal": COLUMNS[key].goal,
-                **_plain_interval(self.value(key)),
+                **self.value(key).to_plain(),
                 "terms": _plain(self.terms[key]),
             }
             if true is not None:
-                entry["true"] = {**_plain_interval(true), "terms": _plain(self.true[key])}
+                entry["true"] = {**true.to_plain(), "terms": _plain(self.true[key])}
             columns[key] = entry
         return {
             "kind": KIND,
@@ -215,8 +215,3 @@ def _plain(values: Array) -> list[float | None]:
 
 def _array(values: Sequence[float | None]) -> Array:
     return np.array([math.nan if v is None else v for v in values], dtype=np.float64)
-
-
-def _plain_interval(interval: Interval) -> dict[str, float | int | None]:
-    value, low, high = _plain(np.array([interval.value, interval.low, interval.high]))
-    return {"value": value, "low": low, "high": high, "count": interval.count}

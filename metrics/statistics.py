@@ -28,6 +28,15 @@ class Interval:
         """Whether zero lies outside the interval."""
         return self.low > 0.0 or self.high < 0.0
 
+    def to_plain(self) -> dict[str, float | int | None]:
+        """Return what a result's file holds of it: NaN is null.
+
+        >>> Interval(1.0, math.nan, math.nan, 1).to_plain()
+        {'value': 1.0, 'low': None, 'high': None, 'count': 1}
+        """
+        numbers = {"value": self.value, "low": self.low, "high": self.high}
+        return {**{name: float(v) if math.isfinite(v) else None for name, v in numbers.items()}, "count": self.count}
+
 
 def mean_interval(values: Array) -> Interval:
     """Mean of independent values [n] and its 95 % Student-t interval; NaN entries (nothing to measure) are left out.

@@ -88,14 +88,14 @@ class Ablation:
         control = next((self.result(r) for r in self.rows if r.name == self.control and r.name != row.name), None)
         columns: dict[str, Any] = {}
         for key in result.columns():
-            columns[key] = {"value": _plain_interval(result.value(key))}
+            columns[key] = {"value": result.value(key).to_plain()}
             true = result.true_value(key)
             if true is not None:
-                columns[key]["true"] = _plain_interval(true)
+                columns[key]["true"] = true.to_plain()
             if control is not None and key in control.terms:
                 to_true = COLUMNS[key].goal == TRUE and result.has_true_value(key)
                 name = "difference_of_distances_to_true" if to_true else "difference_to_control"
-                columns[key][name] = _plain_interval(paired_difference(result, control, key, distance=to_true))
+                columns[key][name] = paired_difference(result, control, key, distance=to_true).to_plain()
         return {"columns": columns}
 
 
@@ -181,7 +181,7 @@ class _Measuring:
         self.evaluator: Evaluator | None = None
 
     def __call__(self, run: Run, subject: str) -> Result:
-        self.evaluator = self.evaluator or evaluator_for(self.recipe, self.data_folder)
+        self.evaluator = self.evaluator or evaluator_for(self.recipe, self.data_folder, progress=self.report is not None)
         return measure_run(run, self.data_folder, evaluator=self.evaluator, subject=subject, progress=self.report)
 
 
@@ -304,8 +304,3 @@ def _key(run: Run, recipe: Recipe) -> str:
     measured = {key: plain.get(key) for key in ("background", "data", "segmenter", "estimator", "evaluation")}
     digest.update(json.dumps([run.recipe.to_plain()["backbone"], measured], sort_keys=True).encode())
     return digest.hexdigest()
-
-
-def _plain_interval(interval: Any) -> dict[str, float | int | None]:
-    numbers = {"value": interval.value, "low": interval.low, "high": interval.high}
-    return {**{k: float(v) if v == v else None for k, v in numbers.items()}, "count": interval.count}

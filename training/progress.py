@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Any
 
@@ -44,3 +46,28 @@ class Progress:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._bar is not None:
             self._bar.stop()
+
+
+@contextmanager
+def part_bars(title: str = "") -> Iterator[Callable[[str, int, int], None]]:
+    """Give a function of (part, done, total) that shows one bar for each part in turn: on a terminal, and nothing elsewhere.
+
+    A part that is done leaves the terminal to others, and may begin anew.
+
+    >>> with part_bars("demo") as report:
+    ...     report("images", 4, 4)
+    """
+    with ExitStack() as shown:
+        bars: dict[str, Progress] = {}
+
+        def report(part: str, done: int, total: int) -> None:
+            if part not in bars:
+                shown.close()  # a terminal shows one bar at a time
+                bars.clear()
+                bars[part] = shown.enter_context(Progress(f"{title}: {part}" if title else part, total))
+            bars[part].update(done)
+            if done >= total:
+                shown.close()
+                bars.clear()
+
+        yield report
