@@ -13,9 +13,7 @@ BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 def _blocks(language: str) -> list[str]:
-    return [
-        text for path in DOCUMENTS for kind, text in BLOCK.findall(path.read_text(encoding="utf-8")) if kind == language
-    ]
+    return [text for path in DOCUMENTS for kind, text in BLOCK.findall(path.read_text(encoding="utf-8")) if kind == language]
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.relative_to(ROOT).as_posix())
@@ -58,6 +56,13 @@ def test_verbs_in_the_documents_exist():
     assert verbs
     missing = [verb for verb in verbs if verb not in VERBS]
     assert missing == []
+
+
+def test_every_verb_is_in_the_documents():
+    from priorzoo.cli.main import VERBS
+
+    text = "\n".join(path.read_text(encoding="utf-8") for path in DOCUMENTS)
+    assert [verb for verb in VERBS if not re.search(rf"priorzoo {verb}\b", text)] == []
 
 
 def test_every_buffer_and_class_is_explained():
