@@ -188,7 +188,7 @@ def test_earlier_weights_are_not_overwritten(pair, tmp_path, capsys):
 
 def test_tensors_of_every_number_type_are_written_as_the_library_reads_them(tmp_path):
     from priorzoo.core.pickles.values import Storage, StoredTensor
-    from priorzoo.training.streamed import NAMES, write_safetensors
+    from priorzoo.training.safetensors_writer import NAMES, write_safetensors
 
     arrays = {f"t.{code}": np.arange(6).astype(f"<{code}" if code[1:] != "1" else f"|{code}").reshape(2, 3) for code in NAMES}
     arrays["t.scalar"] = np.array(2.5, "<f4")

@@ -20,7 +20,7 @@ from ..core.pickles import StoredTensor
 from ..core.recipe import Recipe
 from ..core.registry import BACKBONES
 from .checkpoints import MODEL
-from .streamed import write_safetensors
+from .safetensors_writer import write_safetensors
 
 UNUSED = "unused"
 """What no network reads is kept under this part: ``unused.average.dataset_label_std``."""
