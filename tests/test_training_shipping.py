@@ -86,3 +86,6 @@ def test_weights_without_measures_of_their_own_are_not_shipped(
     assert "older than the newest checkpoint, 000000004" in capsys.readouterr().err
     assert not out.exists()
     assert main([str(run_folder)]) == 2
+    result = run_folder / "results" / "evaluation.json"
+    result.rename(result.with_name("evaluation-000000004.json"))  # named after the checkpoint: these weights' own
+    assert main([str(run_folder), str(out)]) == 0

@@ -45,6 +45,9 @@ def measures_of(run: Run) -> Result:
     newest = checkpoint_folders(run.folder)[-1:]
     if [run.weights.parent] != newest:
         raise RunError(f"{run.weights}: what is shipped is a run folder's newest checkpoint, and this is none")
+    during = run.folder / "results" / f"evaluation-{newest[0].name}.json"
+    if during.exists():  # measured while it trained, or as this checkpoint
+        return Result.load(during)
     path, how = run.folder / "results" / "evaluation.json", f"run `priorzoo evaluate {run.folder}` first"
     if not path.exists():
         raise RunError(f"{path}: the weights are not measured; {how}")
