@@ -145,7 +145,7 @@ def _pictures(target: str, folder: Path, network: SmallUNet, held: dict[str, Hea
         write_confusion,
         write_examples,
     )  # fmt: skip
-    from ..segmenters.heads_shape import standardised
+    from ..rendering.standardising import standardised
     from ..training.augmentation import degraded
     from ..training.supervised import confusion_matrix
 

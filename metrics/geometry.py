@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from ..core.camera import Camera
 from ..rendering.selection import erode, hardest_mean
+from ..rendering.standardising import standardised
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
@@ -46,15 +47,6 @@ def eroded(mask: Tensor, width: int) -> Tensor:
     9
     """
     return erode(mask, width) > 0.5
-
-
-def standardised(depth: Tensor, mask: Tensor) -> Tensor:
-    """Depth [B,1,h,w] shifted and scaled to mean 0 and deviation 1 over ``mask``, and 0 outside."""
-    inside = torch.where(mask, depth, torch.zeros_like(depth))
-    count = mask.flatten(1).sum(1).clamp_min(1).view(-1, 1, 1, 1)
-    centred = torch.where(mask, inside - inside.sum((1, 2, 3), keepdim=True) / count, torch.zeros_like(depth))
-    deviation = (centred.square().sum((1, 2, 3), keepdim=True) / count).sqrt()
-    return centred / deviation.clamp_min(1e-12)
 
 
 def depth_error(depth: Tensor, true: Tensor, mask: Tensor) -> Tensor:

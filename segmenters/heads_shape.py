@@ -4,32 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
 from ..core.registry import register_estimator
+from ..rendering.standardising import standardised
 from .base import Estimator
 from .network import SHIPPED, load_network, run_network
 
 WEIGHTS = SHIPPED / "shape_heads" / "model.safetensors"
 OUTPUTS = ("foreground", "depth", "normal_x", "normal_y", "normal_z")
-
-
-def standardised(depth: Tensor, foreground: Tensor) -> Tensor:
-    """Depth with mean 0 and deviation 1 over each image's foreground; 0 elsewhere, and everywhere without a foreground.
-
-    ``depth`` [B,1,h,w] may be infinite outside ``foreground`` [B,1,h,w] bool.
-
-    >>> standardised(torch.tensor([[[[1.0, 3.0, 9.0]]]]), torch.tensor([[[[True, True, False]]]]))
-    tensor([[[[-1.,  1.,  0.]]]])
-    """
-    inside = torch.where(foreground, depth, torch.zeros_like(depth))
-    count = foreground.sum(dim=(2, 3), keepdim=True).clamp_min(1)
-    mean = inside.sum(dim=(2, 3), keepdim=True) / count
-    centred = torch.where(foreground, depth - mean, torch.zeros_like(depth))
-    deviation = (centred.square().sum(dim=(2, 3), keepdim=True) / count).sqrt()
-    return centred / deviation.clamp_min(1e-8)
 
 
 @register_estimator("heads")

@@ -12,7 +12,8 @@ from priorzoo.core.errors import CheckpointError, DataError, PriorzooError
 from priorzoo.core.registry import ESTIMATORS, SEGMENTERS
 from priorzoo.data.heads import write_heads
 from priorzoo.data.truth import ImageTruth
-from priorzoo.segmenters.heads_shape import OUTPUTS, HeadsEstimator, standardised
+from priorzoo.rendering.standardising import standardised
+from priorzoo.segmenters.heads_shape import OUTPUTS, HeadsEstimator
 from priorzoo.segmenters.network import SHIPPED, SmallUNet, folded, load_network, save_network
 from priorzoo.segmenters.truth import TruthSegmenter
 from priorzoo.segmenters.unet import UNetSegmenter

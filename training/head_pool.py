@@ -15,7 +15,7 @@ from ..core.errors import DataError
 from ..data.dataset import Dataset
 from ..data.heads import CHUNK, HeadsFiles, HeadsPlan, plan_camera, plan_heads
 from ..data.truth import ImageTruth
-from ..segmenters.heads_shape import standardised
+from ..rendering.standardising import standardised
 from ..shapes.head_render import render_heads
 
 # What the chunks of a training pool look like in turn: mostly what the recipes train on, the rest everything else.

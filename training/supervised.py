@@ -14,7 +14,8 @@ from torch.nn import functional
 from ..core.classes import CLASS_IDS, CLASS_NAMES
 from ..core.errors import PriorzooError
 from ..core.streams import derived_seed
-from ..segmenters.heads_shape import OUTPUTS, standardised
+from ..rendering.standardising import standardised
+from ..segmenters.heads_shape import OUTPUTS
 from ..segmenters.network import SmallUNet, channels_last, folded
 from .augmentation import augmented, degraded
 from .head_pool import HeadPool, mirrored
