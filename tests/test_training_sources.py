@@ -11,7 +11,7 @@ from priorzoo.core.recipe import Recipe
 from priorzoo.data import heads as heads_module
 from priorzoo.data.heads import HeadsPlan, render_images
 from priorzoo.shapes.head_render import RENDERER_VERSION
-from priorzoo.training import sources
+from priorzoo.training import ablation, sources
 from priorzoo.training.sources import open_sources
 
 
@@ -74,6 +74,15 @@ def test_making_heads_moves_a_bar(tmp_path: Path, written: list[str], monkeypatc
     monkeypatch.setattr(sources, "Progress", Bar)
     open_sources(recipe(), tmp_path, progress=True)
     assert moves == [(4, 4, True)]
+
+
+def test_an_ablation_that_reports_shows_that_bar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(ablation, "evaluator_for", lambda *_, progress=False: asked.append(progress))
+    monkeypatch.setattr(ablation, "measure_run", lambda *_, **__: None)
+    for report in (None, lambda part, done, total: None):
+        ablation._Measuring(recipe(), tmp_path, report)(None, "a")  # type: ignore[arg-type]
+    assert asked == [False, True]
 
 
 def test_the_renderer_is_the_one_of_its_version() -> None:
