@@ -115,9 +115,7 @@ def _land(origins: Tensor, directions: Tensor, t: Tensor, p: Mapping[str, Tensor
 
 def surface_normals(points: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
     """Unit normals [M, 3] of the distance field by four tetrahedral differences."""
-    corners = torch.tensor(
-        [[1.0, -1, -1], [-1, -1, 1], [-1, 1, -1], [1, 1, 1]], device=points.device, dtype=points.dtype
-    )
+    corners = torch.tensor([[1.0, -1, -1], [-1, -1, 1], [-1, 1, -1], [1, 1, 1]], device=points.device, dtype=points.dtype)
     total = torch.zeros_like(points)
     for corner in corners:
         total = total + corner * head_distance(points + NORMAL_STEP * corner, parameters)[..., None]
@@ -220,9 +218,7 @@ def _smoothed(
     k, pose = camera.intrinsics[owner], camera.cam2world[owner]
     y = (v - k[:, 1, 2]) / k[:, 1, 1]
     x = (u - k[:, 0, 2] - k[:, 0, 1] * y) / k[:, 0, 0]
-    directions = normalize(
-        (pose[:, :3, :3] @ torch.stack([x, y, torch.ones_like(x)], -1)[..., None]).squeeze(-1), dim=-1
-    )
+    directions = normalize((pose[:, :3, :3] @ torch.stack([x, y, torch.ones_like(x)], -1)[..., None]).squeeze(-1), dim=-1)
     colours = behind.repeat_interleave(supersample * supersample, dim=0)
     rgb = _render_rays(parameters, pose[:, :3, 3], directions, owner, colours)[0]
     return rgb.view(len(pixel), supersample * supersample, 3).mean(1)
