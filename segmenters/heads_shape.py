@@ -23,6 +23,7 @@ class HeadsEstimator(Estimator):
     ``weights``: a file of ``priorzoo train-segmenter --target shape``; None takes the shipped one, whose held-out
     errors per region stand in the card beside it. Raises CheckpointError when the file does not fit.
 
+    >>> import torch
     >>> depth, normals = HeadsEstimator().estimate(torch.zeros(1, 3, 64, 64))
     >>> depth.shape, normals.shape
     (torch.Size([1, 1, 64, 64]), torch.Size([1, 3, 64, 64]))

@@ -148,9 +148,13 @@ def test_resolved_text_gives_the_same_recipe(name, write, tmp_path):
 
 
 def test_round_trip_of_everything_that_is_unlike_its_text(write, tmp_path):
-    text = BASE.replace("name: unet", "name: unet, weights: '5e-5'") + SKIN.replace(
-        "0.02", "{kind: steps, values: [1, 2.5], at_positions: [0, 10], unit: steps}"
-    ).replace("weight", "hardest: {kind: linear, start: 1, end: 0.5, until: 100}, weight") + "second_view: {kind: near}\n"
+    text = (
+        BASE.replace("name: unet", "name: unet, weights: '5e-5'")
+        + SKIN.replace("0.02", "{kind: steps, values: [1, 2.5], at_positions: [0, 10], unit: steps}").replace(
+            "weight", "hardest: {kind: linear, start: 1, end: 0.5, until: 100}, weight"
+        )
+        + "second_view: {kind: near}\n"
+    )
     write(top=text)
     recipe = load_recipe("top.yaml")
     (tmp_path / "again.yaml").write_text(recipe.to_yaml())

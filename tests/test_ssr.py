@@ -148,12 +148,6 @@ def test_hardest_mean_by_hand() -> None:
     assert one.value.tolist() == [5.0, 7.0, 0.0] and one.count.tolist() == [1.0, 1.0, 0.0]
 
 
-@pytest.mark.parametrize(("fraction", "total", "expected"), [(0.1, 30, 3), (0.07, 100, 7), (0.7, 10, 7), (0.7, 11, 8)])
-def test_share_is_not_rounded_up_by_floating_point(fraction: float, total: int, expected: int) -> None:
-    values = torch.arange(float(total))[None, None, None]
-    assert hardest_mean(values, torch.ones_like(values).bool(), fraction).count.item() == expected
-
-
 @pytest.mark.parametrize("tenths", range(1, 10))
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_share_is_exact_for_every_number_of_pixels(tenths: int, dtype: torch.dtype) -> None:
