@@ -148,13 +148,13 @@ def test_hardest_mean_by_hand() -> None:
     assert one.value.tolist() == [5.0, 7.0, 0.0] and one.count.tolist() == [1.0, 1.0, 0.0]
 
 
-@pytest.mark.parametrize("tenths", range(1, 10))
+@pytest.mark.parametrize("percent", [7, *range(10, 100, 10)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_share_is_exact_for_every_number_of_pixels(tenths: int, dtype: torch.dtype) -> None:
+def test_share_is_exact_for_every_number_of_pixels(percent: int, dtype: torch.dtype) -> None:
     rows = 500  # row i has i + 1 pixels
     mask = torch.ones(rows, rows).tril().bool()[:, None, None]
-    found = hardest_mean(torch.zeros(rows, 1, 1, rows, dtype=dtype), mask, tenths / 10).count
-    assert found.tolist() == [-(-tenths * (i + 1) // 10) for i in range(rows)]
+    found = hardest_mean(torch.zeros(rows, 1, 1, rows, dtype=dtype), mask, percent / 100).count
+    assert found.tolist() == [-(-percent * (i + 1) // 100) for i in range(rows)]
 
 
 def test_whole_share_is_the_plain_mean() -> None:
