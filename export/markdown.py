@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..core.files import write_text_atomically
 from ..metrics.columns import COLUMNS, HIGHER, TRUE
 from .measures import TABLE_COLUMNS, number
 
@@ -72,3 +75,17 @@ def _true(rows: list[Mapping[str, Any]], key: str) -> str:
 
 def _line(cells: list[str]) -> str:
     return "| " + " | ".join(cells) + " |"
+
+
+def renew(document: Path) -> None:
+    """Make every results block of a Markdown document anew from the files that its markers name."""
+    text = document.read_text(encoding="utf-8")
+    block = re.compile(r"<!-- results: (\S+) -->\n.*?<!-- end of results -->", re.DOTALL)
+    # Files are named from the repository's root, wherever the document lies.
+    root = Path(__file__).resolve().parent.parent
+    write_text_atomically(document, block.sub(lambda found: results_block(root / found.group(1), found.group(1)), text))
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:]:
+        renew(Path(name))
