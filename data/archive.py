@@ -43,9 +43,7 @@ class Archive:
             try:
                 self._zip, self._owner = zipfile.ZipFile(self.path), os.getpid()
             except (zipfile.BadZipFile, OSError) as error:
-                raise DataError(
-                    f"{self.path}: not a readable zip ({error}); a copy cut short looks like this"
-                ) from error
+                raise DataError(f"{self.path}: not a readable zip ({error}); a copy cut short looks like this") from error
         return self._zip
 
     def read(self, name: str) -> bytes:

@@ -95,15 +95,11 @@ def _remarks(camera: Camera, radius: Tensor, duplicates: list[list[str]], resolu
     aim = -(camera.forward_axis * torch.nn.functional.normalize(camera.position, dim=-1)).sum(-1)
     away = int((aim < 0.9).sum())
     if away:
-        remarks.append(
-            f"{away} cameras do not look towards the origin (axes must be OpenCV's: x right, y down, z forward)"
-        )
+        remarks.append(f"{away} cameras do not look towards the origin (axes must be OpenCV's: x right, y down, z forward)")
     if float(radius.max() - radius.min()) > 0.5 * float(radius.mean()):
         remarks.append(f"camera distances spread from {float(radius.min()):.2f} to {float(radius.max()):.2f}")
     if duplicates:
-        remarks.append(
-            f"{sum(len(d) - 1 for d in duplicates)} images are copies, e.g. {duplicates[0][0]} and {duplicates[0][1]}"
-        )
+        remarks.append(f"{sum(len(d) - 1 for d in duplicates)} images are copies, e.g. {duplicates[0][0]} and {duplicates[0][1]}")
     if resolution & (resolution - 1):
         remarks.append(f"{resolution} pixels a side is no power of two")
     return remarks
@@ -149,9 +145,7 @@ def contact_sheet(data: Dataset, columns: int = 12, rows: int = 6, tile: int = 1
             image[None].float(), size=(tile, tile), mode="nearest-exact" if data.resolution <= tile else "area"
         )
         row, column = divmod(place, columns)
-        sheet[row * tile : (row + 1) * tile, column * tile : (column + 1) * tile] = (
-            sized[0].round().byte().permute(1, 2, 0).numpy()
-        )
+        sheet[row * tile : (row + 1) * tile, column * tile : (column + 1) * tile] = sized[0].round().byte().permute(1, 2, 0).numpy()
     last = -(-count // columns)
     return sheet[: last * tile]
 

@@ -53,9 +53,7 @@ class Dataset:
         self.stored_resolution = self._decode(self.names[0]).shape[1]
         self.resolution = self.stored_resolution if resolution is None else resolution
         if self.resolution < 1 or self.stored_resolution % self.resolution:
-            raise DataError(
-                f"{self.path}: images are {self.stored_resolution} pixels a side; {self.resolution} is no divisor"
-            )
+            raise DataError(f"{self.path}: images are {self.stored_resolution} pixels a side; {self.resolution} is no divisor")
         keep = len(self.names) * 3 * self.resolution**2 <= KEEP_BYTES
         self._kept: dict[int, Tensor] | None = {} if keep else None
 
@@ -115,9 +113,7 @@ class Dataset:
         try:
             by_name = {str(name): label for name, label in pairs}
         except (TypeError, ValueError) as error:
-            raise DataError(
-                f"{self.path}: dataset.json: labels must be a list of [name, 25 numbers] ({error})"
-            ) from error
+            raise DataError(f"{self.path}: dataset.json: labels must be a list of [name, 25 numbers] ({error})") from error
         return torch.from_numpy(np.stack([self._label(name, by_name) for name in self.names]))
 
     def _label(self, name: str, by_name: dict[str, Any]) -> np.ndarray:
@@ -125,9 +121,7 @@ class Dataset:
         if name not in by_name:
             raise DataError(f"{where}: image {name!r} has no label")
         label = by_name[name]
-        numbers = isinstance(label, list) and all(
-            isinstance(v, (int, float)) and not isinstance(v, bool) for v in label
-        )
+        numbers = isinstance(label, list) and all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in label)
         if not numbers or len(label) != LABEL_LENGTH:
             got = f"{len(label)} values" if isinstance(label, list) else type(label).__name__
             raise DataError(f"{where}: the label of {name!r} must be {LABEL_LENGTH} numbers, got {got}")
@@ -146,9 +140,7 @@ class Dataset:
         if width != height:
             raise DataError(f"{self.path}: {name!r} is {width} x {height} pixels; images must be square")
         if expected is not None and width != expected:
-            raise DataError(
-                f"{self.path}: {name!r} is {width} pixels a side, the first image {expected}; all must be of one size"
-            )
+            raise DataError(f"{self.path}: {name!r} is {width} pixels a side, the first image {expected}; all must be of one size")
 
     def _decode(self, name: str, expected: int | None = None) -> Tensor:
         picture = self._open(name, self._archive.read(name))

@@ -150,9 +150,7 @@ def render_images(plan: HeadsPlan, images: range) -> HeadImages:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return render_heads(
-            plan_heads(plan, images), plan_camera(plan, images), plan.resolution, plan.background, plan.supersample
-        )
+        return render_heads(plan_heads(plan, images), plan_camera(plan, images), plan.resolution, plan.background, plan.supersample)
     finally:
         torch.set_num_threads(threads)
 
@@ -167,10 +165,7 @@ def _encoded_chunk(plan: HeadsPlan, start: int, stop: int) -> list[tuple[bytes, 
     """PNG and truth bytes of the images start ... stop - 1."""
     made = render_images(plan, range(start, stop))
     pixels = (made.rgb * 255 + 0.5).to(torch.uint8).permute(0, 2, 3, 1).numpy()
-    return [
-        (_encode_png(pixels[i]), encode_truth(made.depth[i], made.normals[i], made.labels[i]))
-        for i in range(stop - start)
-    ]
+    return [(_encode_png(pixels[i]), encode_truth(made.depth[i], made.normals[i], made.labels[i])) for i in range(stop - start)]
 
 
 def _encoded(plan: HeadsPlan, workers: int) -> Iterator[list[tuple[bytes, bytes]]]:
@@ -223,9 +218,7 @@ def _truth_json(plan: HeadsPlan, names: list[str], labels: np.ndarray) -> bytes:
                 "camera": [float(v) for v in labels[index]],
             }
         )
-    return json.dumps(
-        {"version": TRUTH_VERSION, "kind": "procedural heads", "plan": asdict(plan), "images": records}
-    ).encode()
+    return json.dumps({"version": TRUTH_VERSION, "kind": "procedural heads", "plan": asdict(plan), "images": records}).encode()
 
 
 def _parameter_table(plan: HeadsPlan) -> bytes:
@@ -264,9 +257,7 @@ def write_heads(
     ['00000/img00000000.png', '00000/img00000001.png', 'dataset.json']
     """
     files = HeadsFiles.of(out)
-    plan = HeadsPlan(
-        images, resolution, seed, background, accessories, wide_yaw, images_per_identity, held_out, supersample
-    )
+    plan = HeadsPlan(images, resolution, seed, background, accessories, wide_yaw, images_per_identity, held_out, supersample)
     for path in (files.images, files.held_out, files.truth):
         if path.exists() and not overwrite:
             raise DataError(f"{path}: exists already; ask for overwriting, or choose another name")

@@ -31,15 +31,11 @@ def encode_truth(depth: Tensor, normals: Tensor, labels: Tensor) -> bytes:
     if bool(hit.any()):
         low, high = float(depth[0][hit].min()), float(depth[0][hit].max())
         if low < DEPTH_NEAR or high > DEPTH_FAR:
-            raise DataError(
-                f"depth {low:.3f} ... {high:.3f} leaves the range {DEPTH_NEAR} ... {DEPTH_FAR} of truth files"
-            )
+            raise DataError(f"depth {low:.3f} ... {high:.3f} leaves the range {DEPTH_NEAR} ... {DEPTH_FAR} of truth files")
     steps = ((depth[0].double().nan_to_num(posinf=DEPTH_NEAR) - DEPTH_NEAR) / _DEPTH_STEP).round() + 1
     packed = np.where(hit.numpy(), steps.numpy(), 0).astype(np.uint16)
     buffer = io.BytesIO()
-    np.savez_compressed(
-        buffer, depth=packed, normals=(normals / _NORMAL_STEP).round().to(torch.int16).numpy(), labels=labels.numpy()
-    )
+    np.savez_compressed(buffer, depth=packed, normals=(normals / _NORMAL_STEP).round().to(torch.int16).numpy(), labels=labels.numpy())
     return buffer.getvalue()
 
 
@@ -77,9 +73,7 @@ class ImageTruth:
         self.path = Path(path)
         self._archive = Archive(self.path)
         if "truth.json" not in self._archive.names():
-            raise DataError(
-                f"{self.path}: holds no truth.json, so it is no truth file (expected something like heads.truth.zip)"
-            )
+            raise DataError(f"{self.path}: holds no truth.json, so it is no truth file (expected something like heads.truth.zip)")
         try:
             head: dict[str, Any] = json.loads(self._archive.read("truth.json"))
             self.plan: dict[str, Any] = head["plan"]
@@ -88,9 +82,7 @@ class ImageTruth:
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"{self.path}: truth.json cannot be read ({error})") from error
         if version != TRUTH_VERSION:
-            raise DataError(
-                f"{self.path}: truth file of version {version}, this program reads {TRUTH_VERSION}; write it again"
-            )
+            raise DataError(f"{self.path}: truth file of version {version}, this program reads {TRUTH_VERSION}; write it again")
         self._table: HeadParameters | None = None
 
     def __len__(self) -> int:
@@ -124,9 +116,7 @@ class ImageTruth:
         """The truth of one image or of several (as a batch)."""
         wanted = [names] if isinstance(names, str) else list(names)
         depth, normals, labels = zip(*(self._buffers(name) for name in wanted), strict=True)
-        return Truth(
-            torch.stack(depth), torch.stack(normals), torch.stack(labels), self.camera(wanted), self.parameters(wanted)
-        )
+        return Truth(torch.stack(depth), torch.stack(normals), torch.stack(labels), self.camera(wanted), self.parameters(wanted))
 
     def _buffers(self, name: str) -> tuple[Tensor, Tensor, Tensor]:
         self.record(name)

@@ -15,9 +15,7 @@ def hair(f: Face, p: Values) -> Tensor:
     """A shell about the cranium and hanging volumes, with an opening for the face that may be parted to a side."""
     x, y, z, ax = f.x, f.y, f.z, f.ax
     thick, long = p["hair_thickness"], p["hair_length"]
-    shell = ellipsoid(
-        x, y - 0.082, z + 0.058, p["head_width"] + thick * 0.85, p["head_height"] + thick, p["head_depth"] + thick * 0.9
-    )
+    shell = ellipsoid(x, y - 0.082, z + 0.058, p["head_width"] + thick * 0.85, p["head_height"] + thick, p["head_depth"] + thick * 0.9)
     zero = torch.zeros_like(long)
     hang = capsule(
         ax,
@@ -119,9 +117,5 @@ def accessories(f: Face, p: Values) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         earrings = drop - 0.017 + ABSENT * (1 - p["has_earring"])
     if bool((p["has_necklace"] > 0).any()):
         around = length(x * 0.95, 0 * y, z + 0.066) - p["neck_radius"] * 1.20
-        necklace = (
-            (around.square() + (y + 0.300 - 0.45 * (z + 0.066)).square()).sqrt()
-            - 0.011
-            + ABSENT * (1 - p["has_necklace"])
-        )
+        necklace = (around.square() + (y + 0.300 - 0.45 * (z + 0.066)).square()).sqrt() - 0.011 + ABSENT * (1 - p["has_necklace"])
     return hat, glasses, earrings, necklace

@@ -176,9 +176,7 @@ def _colours(rng: np.random.Generator) -> dict[str, np.ndarray]:
         "glasses_colour": rng.random(3) * 0.30 + 0.03,
         "background_low": rng.random(3) * 0.9 + 0.05,
         "background_high": rng.random(3) * 0.9 + 0.05,
-        "light": np.array(
-            [np.sin(azimuth) * np.cos(elevation), np.sin(elevation), np.cos(azimuth) * np.cos(elevation)]
-        ),
+        "light": np.array([np.sin(azimuth) * np.cos(elevation), np.sin(elevation), np.cos(azimuth) * np.cos(elevation)]),
     }
 
 
@@ -198,9 +196,7 @@ def sample_head(seed: int, index: int, accessories: bool = True, truncation: flo
     return {**values, **_colours(rng)}
 
 
-def sample_heads(
-    n: int, seed: int, accessories: bool = True, truncation: float = 1.0, first: int = 0
-) -> HeadParameters:
+def sample_heads(n: int, seed: int, accessories: bool = True, truncation: float = 1.0, first: int = 0) -> HeadParameters:
     """Draw the heads numbered first ... first + n - 1 of a seed.
 
     Args:

@@ -26,11 +26,7 @@ def _is(labels: Tensor, *names: str) -> Tensor:
 def _texture(points: Tensor, scale: float) -> Tensor:
     """A cheap band-limited texture in [-1, 1]: products of bent sines."""
     x, y, z = (points * scale).unbind(-1)
-    return (
-        torch.sin(x + 1.7 * torch.sin(1.3 * y))
-        * torch.sin(y + 1.9 * torch.sin(1.1 * z))
-        * torch.sin(z + 1.5 * torch.sin(1.2 * x))
-    )
+    return torch.sin(x + 1.7 * torch.sin(1.3 * y)) * torch.sin(y + 1.9 * torch.sin(1.1 * z)) * torch.sin(z + 1.5 * torch.sin(1.2 * x))
 
 
 def _eye_colour(x: Tensor, y: Tensor, z: Tensor, p: Mapping[str, Tensor], iris_colour: Tensor) -> Tensor:
@@ -54,12 +50,7 @@ def _albedo(points: Tensor, labels: Tensor, p: Mapping[str, Tensor], colours: Ma
     blush = 0.16 * torch.exp(-((x.abs() - 0.095).square() + (y + 0.075).square()) / 0.0018) * (z > 0)
     albedo = albedo + blush[:, None] * skin[:, :1] * torch.tensor([0.35, -0.45, -0.35], device=x.device, dtype=x.dtype)
     nose_tip = 0.10 * torch.exp(-((y - p["eye_y"] + 0.065).square() + x.square()) / 0.0012)
-    albedo = albedo * (
-        1
-        - nose_tip[:, None]
-        * _is(labels, "nose")[:, None]
-        * torch.tensor([0.2, 1.0, 0.8], device=x.device, dtype=x.dtype)
-    )
+    albedo = albedo * (1 - nose_tip[:, None] * _is(labels, "nose")[:, None] * torch.tensor([0.2, 1.0, 0.8], device=x.device, dtype=x.dtype))
     albedo = torch.where((eyelid_line(x, y, z, p) & _is(labels, "skin"))[:, None], skin * 0.22, albedo)
 
     def put(mask: Tensor, colour: Tensor) -> None:
@@ -122,7 +113,5 @@ def backdrop(parameters: HeadParameters, resolution: int, background: str) -> Te
     mix = v.expand(shape[:3])
     if background == "textured":
         phase = parameters.values["phase"][:, :, None]
-        mix = 0.5 + 0.5 * torch.sin(9 * u + 2.1 * torch.sin(7 * v + phase)) * torch.sin(
-            8 * v + 1.7 * torch.sin(6 * u + 2 * phase)
-        )
+        mix = 0.5 + 0.5 * torch.sin(9 * u + 2.1 * torch.sin(7 * v + phase)) * torch.sin(8 * v + 1.7 * torch.sin(6 * u + 2 * phase))
     return low[:, None, None] * (1 - mix[..., None]) + high[:, None, None] * mix[..., None]

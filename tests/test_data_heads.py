@@ -150,9 +150,7 @@ def test_nothing_is_left_when_writing_fails(tmp_path: Path, monkeypatch: pytest.
     assert len(calls) == 2 and list(tmp_path.iterdir()) == []
 
 
-def test_overwriting_that_fails_keeps_the_old_files(
-    files: HeadsFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_overwriting_that_fails_keeps_the_old_files(files: HeadsFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     old = write_heads(tmp_path / "a.zip", 2, 16, held_out=1)
     before = contents(old)
 

@@ -214,9 +214,7 @@ def test_impossible_cameras_are_problems(camera: Camera, message: str) -> None:
 def test_a_mirrored_rotation_is_a_problem() -> None:
     camera = Camera.looking_at_origin(torch.tensor([0.1, 0.2]), torch.zeros(2))
     camera.cam2world[:, :3, 0] *= -1
-    assert label_problems(["a", "b"], camera) == [
-        "a: rotation mirrors space: its determinant is -1, not +1 (and 1 more)"
-    ]
+    assert label_problems(["a", "b"], camera) == ["a: rotation mirrors space: its determinant is -1, not +1 (and 1 more)"]
 
 
 def test_check_remarks_on_copies_and_odd_cameras(tmp_path: Path) -> None:

@@ -70,8 +70,7 @@ def test_points_fill_the_box_or_the_published_cube(as_published: bool, half_side
 
 def test_seven_of_eight_published_points_miss_a_box_of_side_one() -> None:
     inside, published = (
-        evaluate(DensityTV(points=100_000, distance=1e-3, as_published=flag), TentField(), count=1)
-        for flag in (False, True)
+        evaluate(DensityTV(points=100_000, distance=1e-3, as_published=flag), TentField(), count=1) for flag in (False, True)
     )
     assert (published / inside).item() == pytest.approx(1 / 8, rel=0.05)
 

@@ -65,9 +65,7 @@ def test_replace_names_an_unknown_parameter() -> None:
 def test_distance_takes_batches_and_flat_lists_alike() -> None:
     heads, points = sample_heads(2, seed=0), torch.randn(2, 50, 3, generator=torch.Generator().manual_seed(0)) * 0.3
     batched = head_distance(points, heads)
-    flat = head_distance(
-        points.view(-1, 3), {k: v.expand(2, 50).reshape(-1) for k, v in heads.values.items() if v.shape[1] == 1}
-    )
+    flat = head_distance(points.view(-1, 3), {k: v.expand(2, 50).reshape(-1) for k, v in heads.values.items() if v.shape[1] == 1})
     assert torch.allclose(batched.flatten(), flat, atol=1e-6)
 
 
@@ -211,9 +209,7 @@ def test_brows_give_way_to_hair() -> None:
     heads = sample_heads(3, seed=4, accessories=False).replace(has_hair=1.0)
     low = render_heads(heads.replace(hair_line=0.06), cameras([0.0] * 3), 64)
     high = render_heads(heads.replace(hair_line=0.20), cameras([0.0] * 3), 64)
-    assert (
-        classes(low, "left_brow", "right_brow").sum((1, 2)) < 0.3 * classes(high, "left_brow", "right_brow").sum((1, 2))
-    ).all()
+    assert (classes(low, "left_brow", "right_brow").sum((1, 2)) < 0.3 * classes(high, "left_brow", "right_brow").sum((1, 2))).all()
 
 
 def test_supersampling_changes_edges_alone() -> None:

@@ -46,9 +46,7 @@ def test_the_package_imports_itself_relatively(root, package_files):
         for node in ast.walk(_tree(path)):
             named = [node.module or ""] if isinstance(node, ast.ImportFrom) and node.level == 0 else []
             named += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            absolute += [
-                f"{path.relative_to(root)}:{node.lineno}" for name in named if name.split(".")[0] == "priorzoo"
-            ]
+            absolute += [f"{path.relative_to(root)}:{node.lineno}" for name in named if name.split(".")[0] == "priorzoo"]
     assert absolute == []
 
 
@@ -82,11 +80,7 @@ def _public_without_docstring(body: list[ast.stmt]) -> list[str]:
 
 
 def test_public_names_have_docstrings(root, package_files):
-    missing = [
-        f"{path.relative_to(root)}: {name}"
-        for path in package_files
-        for name in _public_without_docstring(_tree(path).body)
-    ]
+    missing = [f"{path.relative_to(root)}: {name}" for path in package_files for name in _public_without_docstring(_tree(path).body)]
     assert missing == []
 
 
@@ -135,10 +129,7 @@ def test_import_is_light():
 def test_import_takes_less_than_a_tenth_of_a_second():
     code = "import time; t = time.perf_counter(); import priorzoo; print(time.perf_counter() - t)"
     # The best of several: other work on the machine only makes it slower.
-    times = [
-        float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
-        for _ in range(5)
-    ]
+    times = [float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout) for _ in range(5)]
     assert min(times) < 0.1
 
 

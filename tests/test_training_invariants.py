@@ -275,3 +275,25 @@ def test_networks_may_run_in_bfloat16(heads: Path, tmp_path: Path) -> None:
     half, full = found
     assert all(t.dtype == torch.float32 and bool(torch.isfinite(t).all()) for t in half.values() if t.is_floating_point())
     assert not same(half, full)
+
+
+@register_prior("test_hidden_option")
+class HiddenOption(CountedDepth):
+    """Keeps its option under another name, where no schedule would reach it."""
+
+    def __init__(self, *, strength: float = 1.0) -> None:
+        super().__init__(gain=strength)
+
+
+def test_a_schedule_that_could_not_be_followed_is_refused(heads: Path, tmp_path: Path) -> None:
+    ramp = {"kind": "linear", "start": 1.0, "end": 3.0, "until": 16}
+    given = recipe(heads, {"hidden": {"name": "test_hidden_option", "weight": 1.0, "strength": ramp}})
+    with pytest.raises(PriorzooError, match=r"priors\.hidden\.strength: follows a schedule.*keeps no attribute"):
+        Trainer(given, tmp_path, open_sources(given, tmp_path))
+
+
+def test_images_of_another_size_than_the_backbones_are_refused(heads: Path, tmp_path: Path) -> None:
+    plain = recipe(heads).to_plain()
+    given = Recipe.from_plain({**plain, "backbone": {"name": "analytic_sphere", "image_resolution": 32}})
+    with pytest.raises(DataError, match=r"images of 16 x 16 pixels, the backbone makes 32 x 32"):
+        open_sources(given, tmp_path)

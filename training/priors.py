@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from ..core.errors import PriorzooError
 from ..core.registry import ESTIMATORS, PRIORS, SEGMENTERS
 from ..core.scene import Scene, Segmentation
 from ..core.schedule import Schedule, value_at
@@ -29,6 +30,9 @@ class ActivePrior:
         start = {k: value_at(v, images=0, steps=0) for k, v in self.scheduled.items()}
         options: dict[str, Any] = {**entry.options, **start}
         self.prior: Prior = cls(**options).to(device)
+        for option in self.scheduled:
+            if not hasattr(self.prior, option):
+                raise PriorzooError(f"priors.{name}.{option}: follows a schedule, but {cls.__name__} keeps no attribute of that name")
         self.needs = cls.needs(**options)
 
     def weight(self, micro: MicroBatch) -> float:

@@ -22,6 +22,7 @@ from ..backbones.base import Backbone
 from ..core.errors import CheckpointError, RunError, did_you_mean
 from ..core.files import write_text_atomically
 from ..core.recipe import Recipe, load_recipe
+from ..core.recipe.shipped import shipped_generators
 from ..core.registry import BACKBONES
 from ..core.streams import derived_seed
 from .checkpoints import MODEL, STATE, checkpoint_folders, load_module, part, read_tensors
@@ -31,16 +32,11 @@ CARD = "card.json"
 _PACKAGE = Path(__file__).resolve().parent.parent
 
 
-def shipped_weights() -> list[str]:
-    """Return the names of the generators that come with the package."""
-    return sorted(p.parent.name for p in (_PACKAGE / "weights").glob(f"*/{CARD}") if "backbone" in json.loads(p.read_text()))
-
-
 @dataclass
 class Run:
     """Trained weights with the recipe they came from: a run folder, one checkpoint of it, or shipped weights.
 
-    ``weights`` is the safetensors file; ``recipe`` the resolved recipe; ``images`` the real images seen, ``seconds`` the training time.
+    ``weights`` is the safetensors file; ``recipe`` the resolved recipe; ``images`` the real images seen.
     """
 
     folder: Path
@@ -85,9 +81,9 @@ def load_run(path: str | os.PathLike[str]) -> Run:
     place = Path(path)
     if not place.exists():
         shipped = _PACKAGE / "weights" / str(path)
-        if (shipped / CARD).is_file() and os.sep not in str(path):
+        names = shipped_generators()
+        if str(path) in names:
             return _from_card(shipped / MODEL)
-        names = shipped_weights()
         raise RunError(
             f"{path}: no such run, checkpoint or shipped weights{did_you_mean(str(path), names)}; shipped: {', '.join(names) or 'none'}"
         )

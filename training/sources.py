@@ -74,6 +74,9 @@ def open_sources(recipe: Recipe, folder: Path, *, progress: bool = False) -> Sou
         train, held_out, truth = Path(spec.path), spec.held_out, spec.truth
     dataset = Dataset(train)
     dataset.validate()
+    made = recipe.backbone.options.get("image_resolution")
+    if isinstance(made, int) and dataset.resolution != made:
+        raise DataError(f"data {train}: images of {dataset.resolution} x {dataset.resolution} pixels, the backbone makes {made} x {made}")
     return Sources(
         TrainingImages(dataset, getattr(spec, "mirror", False)),
         Path(held_out) if held_out else None,

@@ -186,7 +186,11 @@ class GeometrySampling(Section):
 
 
 class Evaluation(Section):
-    """The protocol of measuring: during training ``every`` so many images (null: not), how many ``images``, ``geometry_samples`` latents for shapes and ``held_out`` heads for paired truth."""
+    """The protocol of measuring, and when.
+
+    During training ``every`` so many images (null: not); how many ``images``, ``geometry_samples`` latents for shapes and ``held_out``
+    heads for paired truth.
+    """
 
     every: Positive | None = None
     images: Positive = 1024
