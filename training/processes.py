@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -42,3 +43,13 @@ def first_process_says(fabric: Any, work: Callable[[], str | None]) -> str | Non
     if answer[1] is not None:
         raise answer[1]
     return answer[0]
+
+
+@contextmanager
+def together(fabric: Any) -> Iterator[None]:
+    """Part the processes in good order at the end, also after an error: gloo aborts a process that exits while still connected."""
+    try:
+        yield
+    finally:
+        if fabric.world_size > 1 and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()

@@ -38,7 +38,7 @@ from .objective import EG3DObjective, Phase
 from .optimiser import first_nonfinite, gradients_finite, lazy_adam, replace_nonfinite
 from .order import image_at
 from .priors import PriorSet
-from .processes import first_process_says, launch
+from .processes import first_process_says, launch, together
 from .progress import Progress
 from .run import Run, build_backbone, circumstances, load_backbone, load_run, locked, read_record, write_record
 from .sources import Sources, open_sources
@@ -67,7 +67,7 @@ def train(
     folder = Path(folder)
     # Other processes begin here, as copies of this command: nothing may be locked or written before.
     fabric = launch(recipe.training)
-    with locked(folder) if fabric.is_global_zero else nullcontext():
+    with together(fabric), locked(folder) if fabric.is_global_zero else nullcontext():
         state = first_process_says(fabric, lambda: check_run(recipe, folder, resume, allow_changes))
         if state == "finished":
             _say(fabric, f"{folder}: this run is finished; nothing to do")
