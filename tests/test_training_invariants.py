@@ -297,3 +297,31 @@ def test_images_of_another_size_than_the_backbones_are_refused(heads: Path, tmp_
     given = Recipe.from_plain({**plain, "backbone": {"name": "analytic_sphere", "image_resolution": 32}})
     with pytest.raises(DataError, match=r"images of 16 x 16 pixels, the backbone makes 32 x 32"):
         open_sources(given, tmp_path)
+
+
+@register_prior("test_learned")
+class Learned(Prior):
+    """Has a parameter that trains with the generator, and a buffer that counts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.tensor(0.5))
+        self.register_buffer("calls", torch.zeros(()))
+
+    @classmethod
+    def needs(cls, **options: object) -> frozenset[str]:
+        return frozenset({"depth"})
+
+    def forward(self, scene: Scene, stream: Stream) -> PriorResult:
+        self.calls += 1  # type: ignore[operator]
+        return PriorResult((self.scale * scene.depth.flatten(1).mean(1) - 1.0).square())
+
+
+def test_priors_with_parameters_and_buffers_train_and_resume(heads: Path, tmp_path: Path) -> None:
+    learned = {"learned": {"name": "test_learned", "weight": 1.0}}
+    whole = weights(recipe(heads, learned), tmp_path / "whole")
+    assert whole["priors.learned.calls"].item() == 4
+    assert whole["priors.learned.scale"].item() != 0.5
+    train(recipe(heads, learned, images=8), tmp_path / "halves", progress=False)
+    train(recipe(heads, learned), tmp_path / "halves", resume=True, allow_changes=True, progress=False)
+    assert same(whole, read_checkpoint(checkpoint_folders(tmp_path / "halves")[-1]).model)

@@ -17,48 +17,22 @@ from priorzoo.data.heads import write_heads
 from priorzoo.training.checkpoints import checkpoint_folders, read_checkpoint
 from priorzoo.training.trainer import train
 
-# Every kind of state is alive: SSR in the main phase, lazy TV in its own, R1, average, data order, two passes over the data.
+# Every kind of state is alive: SSR on a schedule in the main phase, lazy TV in its own, R1, average, data order with mirror images
+# and several passes over the data.
 RECIPE = """
+extends: heads/eg3d_ssr
 seed: 3
-backbone:
-  name: eg3d
-  z_dim: 8
-  w_dim: 16
-  conditioning: none
-  plane_resolution: 16
-  plane_channels: 4
-  channel_base: 256
-  channel_max: 16
-  decoder_hidden: 8
-  feature_channels: 3
-  density_gain: 10.0
-  noise: random
-  white_back: true
-  near: 2.33
-  far: 3.05
-  samples_coarse: 6
-  samples_fine: 6
-  neural_resolution: 32
-  image_resolution: 32
-  superresolution: none
-  discriminator_channel_base: 256
-  discriminator_channel_max: 16
-  discriminator_mapping_layers: 2
 data: {name: eg3d, path: heads.zip, mirror: true}
-segmenter: {name: unet}
 priors:
-  skin:
-    {name: ssr, region: [skin, hair, background], erosion: 1, min_opacity: 0, hardest: 0.7,
-     weight: {kind: linear, start: 0.0, end: 5.0, until: 40}}
-  density_tv: {name: density_tv, phase: own, interval: 3, weight: 0.25}
-objective: {r1: {gamma: 1.0, interval: 4}, reuse_fakes: false}
+  skin: {weight: {kind: linear, start: 0.0, end: 0.02, until: 40}}
+  density_tv: {interval: 3}
+objective: {r1: {gamma: 1.0, interval: 4}}
 training:
   images: 48
   batch: 4
   average: {half_life: 20, ramp_up: null}
   checkpoint: {every: 12, keep: 2}
   log_every: 8
-  samples: null
   threads: 1
 """
 
@@ -90,7 +64,7 @@ trainer.train(load_recipe(sys.argv[4]), folder, resume=True, progress=False)
 @pytest.fixture(scope="module")
 def recipe_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("recipe")
-    write_heads(folder / "heads.zip", images=12, resolution=32, held_out=0, supersample=1)
+    write_heads(folder / "heads.zip", images=12, resolution=64, held_out=0, supersample=1)
     (folder / "tiny.yaml").write_text(RECIPE)
     return folder / "tiny.yaml"
 
@@ -167,5 +141,8 @@ def test_a_run_is_not_overwritten_nor_continued_with_another_recipe(recipe_file:
     with pytest.raises(RunError) as caught:
         train(changed, uninterrupted, resume=True, progress=False)
     assert (
-        "training.learning_rate.generator" in str(caught.value) and "0.0025" in str(caught.value) and "--allow-changes" in str(caught.value)
+    text = str(caught.value)
+    assert "training.learning_rate.generator" in text and "0.00125" in text and "--allow-changes" in text
+        and "0.00125" in str(caught.value)
+        and "--allow-changes" in str(caught.value)
     )
