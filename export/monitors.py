@@ -55,10 +55,7 @@ class FullMeasures:
 
 
 class ShapeGlance:
-    """Logs the estimated normal error of the skin, opacity and roughness: a hollow face is seen within minutes.
-
-    Convex heads stay below about 25 degrees, hollow ones lie near 40.
-    """
+    """Logs the estimated normal error of the skin, opacity and roughness: a hollow face is seen within minutes."""
 
     def __init__(self) -> None:
         self.segmenter = SEGMENTERS.create("unet").eval().requires_grad_(False)

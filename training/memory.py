@@ -11,7 +11,8 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
 def keep_freed_memory() -> bool:
     """Tell glibc not to hand freed blocks back to the system; returns whether it took effect (Linux with glibc only).
 
-    Without this every large temporary of a step is mapped, zeroed page by page and unmapped anew: 12 to 40 % of a small step on CPU.
+    Without this every large temporary of a step is mapped, zeroed page by page and unmapped anew, a large
+    share of a small step on CPU.
     """
     if not sys.platform.startswith("linux"):
         return False
