@@ -101,16 +101,34 @@ class R1(Section):
     interval: Positive = 16
 
 
+class Augmentation(Section):
+    """Adaptive augmentation of everything the discriminator sees (Karras et al. 2020, ADA).
+
+    Every ``interval`` steps the probability p moves so that the mean sign of D on real images comes to ``target``, fast enough to pass
+    from 0 to 1 in ``images`` real images. ``probability`` is p at the start and, where not ``adaptive``, throughout.
+    """
+
+    adaptive: bool = True
+    probability: Annotated[float, Ge(0)] = 0.0
+    target: Annotated[float, Ge(-1), Le(1)] = 0.6
+    images: Positive = 500_000
+    interval: Positive = 4
+
+
 class Objective(Section):
     """The adversarial losses. ``pose_swap`` is the probability that a sample is conditioned on another's camera; null: no conditioning.
 
-    ``reuse_fakes`` lets the discriminator's step take the images of the generator's step.
+    ``reuse_fakes`` lets the discriminator's step take the images of the generator's step. ``blur`` is the standard deviation, in pixels,
+    of a Gaussian over what the discriminator sees. ``label_noise`` times the batch's deviation is added to the labels that it sees.
     """
 
     name: Literal["eg3d"] = "eg3d"
     r1: R1 | None = R1()
     pose_swap: Probability | None = None
     reuse_fakes: bool = False
+    blur: Weight = 0.0
+    label_noise: Weight = 0.0
+    augmentation: Augmentation | None = None
 
 
 class LearningRate(Section):
@@ -145,8 +163,10 @@ class Training(Section):
     """The length and the manner of training. ``images`` counts real images; ``batch`` is the global one, over all devices.
 
     ``micro_batch`` is what one device computes at once; null: its whole share. ``neural_resolution`` is the side of the volume rendering;
-    null: the backbone's own. ``accelerator: auto`` is CUDA where there is any, else the CPU. ``precision: bf16-mixed`` runs the networks
-    in bfloat16; rendering and priors stay in float32.
+    null: the backbone's own. ``accelerator: auto`` is CUDA where there is any, else the CPU. ``precision: bf16-mixed`` (``16-mixed``)
+    runs the networks in bfloat16 (float16); rendering and priors stay in float32. ``tf32`` lets CUDA round the factors of products.
+    ``checkpoint_rendering`` computes the rendering's inner values again in the backward instead of keeping them. ``compile`` hands
+    the planes' network and super-resolution to ``torch.compile``.
     """
 
     images: Positive
@@ -159,7 +179,11 @@ class Training(Section):
     checkpoint: CheckpointPlan = CheckpointPlan()
     log_every: Positive = 1_000
     samples: SamplePlan | None = SamplePlan()
-    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    precision: Literal["32-true", "bf16-mixed", "16-mixed", "64-true"] = "32-true"
+    tf32: bool = False
+    memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
+    checkpoint_rendering: bool = False
+    compile: bool = False
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
     devices: Positive = 1
     nodes: Positive = 1
@@ -185,11 +209,19 @@ class GeometrySampling(Section):
     fine: Count = 48
 
 
+class Published(Section):
+    """A published table: ``rows`` by variant (``base``: the start), each a mapping of measures, and the ``source`` that they come from."""
+
+    source: str
+    rows: dict[str, dict[str, float]]
+
+
 class Evaluation(Section):
     """The protocol of measuring, and when.
 
     During training ``every`` so many images (null: not); how many ``images``, ``geometry_samples`` latents for shapes and ``held_out``
-    heads for paired truth.
+    heads for paired truth. ``precision`` is the networks' (one for all rows of a table); ``feature_cache`` is a folder that keeps the
+    real images' features; ``published`` is printed beside what is measured.
     """
 
     every: Positive | None = None
@@ -202,6 +234,9 @@ class Evaluation(Section):
     inversion: Inversion = Inversion()
     features: Literal["heads", "inception"] = "heads"
     inception_weights: FilePath | None = None
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    feature_cache: FilePath | None = None
+    published: Published | None = None
 
 
 class Recipe(Section):

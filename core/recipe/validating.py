@@ -206,5 +206,11 @@ def in_folder(value: Any, annotation: Any, node: Node) -> Any:
 
 
 def absolute(text: str, node: Node) -> Path:
-    """Return the absolute path of a text that stands at this node."""
-    return (node.origin.folder / Path(text).expanduser()).resolve()
+    """Return the absolute path of a text that stands at this node: relative ones start from the folder of the recipe file.
+
+    In shipped recipes they start from the current folder: what they name are files that users bring.
+    """
+    from .composing import SHIPPED
+
+    folder = Path.cwd() if node.origin.folder.is_relative_to(SHIPPED) else node.origin.folder
+    return (folder / Path(text).expanduser()).resolve()
