@@ -143,8 +143,8 @@ def test_micro_batches_do_not_matter(heads: Path, tmp_path: Path, size: int) -> 
         found = {}
         for phase in trainer.phases:
             trainer.optimisers[phase.part].step = lambda: None  # type: ignore[assignment,method-assign]
-            trainer._run_phase(phase, slices)
-            found[phase.name] = {n: p.grad.clone() for n, p in trainer._named(phase.part) if p.grad is not None}
+            trainer.runner.run(phase, slices)
+            found[phase.name] = {n: p.grad.clone() for n, p in trainer.runner.named(phase.part) if p.grad is not None}
         gradients.append(found)
     for phase in gradients[0]:
         assert gradients[0][phase].keys() == gradients[1][phase].keys() and gradients[0][phase]

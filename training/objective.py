@@ -76,6 +76,16 @@ class EG3DObjective:
         """Put such fakes where the discriminator's phase finds them."""
         self._fakes.update(fakes)
 
+    def after_step(self, images: int, step: int, fabric: Any) -> None:
+        """Be told once at the end of every step: ``images`` real images seen, ``step`` steps done, ``fabric`` for sums over processes."""
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint must hold for the objective to go on, as plain JSON."""
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Put ``state`` back; an empty one leaves the beginning's."""
+
     def resolution(self, micro: MicroBatch) -> int | None:
         """Return the resolution of the volume rendering at this step, None for the backbone's own."""
         if self.neural_resolution is None:

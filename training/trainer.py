@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..core.errors import NonFiniteError, RunError
+from ..core.errors import RunError
 from ..core.files import write_text_atomically
 from ..core.recipe import Recipe, load_recipe
 from ..core.streams import Streams
@@ -34,8 +34,7 @@ from .checkpoints import (
 )  # fmt: skip
 from .journal import Journal
 from .memory import keep_freed_memory
-from .objective import EG3DObjective, Phase
-from .optimiser import first_nonfinite, gradients_finite, lazy_adam, replace_nonfinite
+from .objective import EG3DObjective
 from .order import image_at
 from .priors import PriorSet
 from .processes import first_process_says, launch, together
@@ -43,7 +42,8 @@ from .progress import Progress
 from .run import Run, build_backbone, circumstances, load_backbone, load_run, locked, read_record, write_record
 from .sources import Sources, open_sources
 from .starting import start_from
-from .terms import MicroBatch, Term
+from .stepping import PhaseRunner
+from .terms import MicroBatch
 
 Monitor = Callable[["Trainer"], Mapping[str, float]]
 
@@ -143,29 +143,9 @@ class Trainer:
         if labels is None:
             raise RunError(f"objective {recipe.objective.name}: needs camera labels, and the data set has none")
         self.objective = EG3DObjective(recipe, self.backbone, labels.to(device), self.priors)
-        self.phases = self.objective.phases()
-        self._make_optimisers()
         self.journal = Journal(folder, self.batch, enabled=self.fabric.is_global_zero)
-
-    def _make_optimisers(self) -> None:
-        plan = self.recipe.training
-        assert self.backbone.discriminator is not None
-        prior_parameters = list(self.priors.modules.parameters())
-        generator = list(self.backbone.generator.parameters())
-        discriminator = list(self.backbone.discriminator.parameters())
-        self.parameters = {"generator": generator + prior_parameters, "discriminator": discriminator}
-        extra = {p: [f.interval for f in self.phases if f.part == p and f.interval > 1] for p in self.parameters}
-        self.optimisers = {
-            "generator": lazy_adam([generator, prior_parameters], plan.learning_rate.generator, plan.betas, extra["generator"]),
-            "discriminator": lazy_adam([discriminator], plan.learning_rate.discriminator, plan.betas, extra["discriminator"]),
-        }  # fmt: skip
-
-    def _named(self, which: str) -> list[tuple[str, nn.Parameter]]:
-        if which == "discriminator":
-            assert self.backbone.discriminator is not None
-            return [(f"discriminator.{n}", p) for n, p in self.backbone.discriminator.named_parameters()]
-        named = [(f"generator.{n}", p) for n, p in self.backbone.generator.named_parameters()]
-        return named + [(f"priors.{n}", p) for n, p in self.priors.modules.named_parameters()]
+        self.runner = PhaseRunner(self.fabric, plan, self.backbone, self.priors, self.objective, self.journal)
+        self.phases, self.optimisers = self.runner.phases, self.runner.optimisers
 
     # ------------------------------------------------------------------------------------------------ start and position
 
@@ -187,13 +167,14 @@ class Trainer:
         load_backbone(self.average, saved.model, where, average=True)
         load_module(self.priors.modules, part(saved.model, "priors"), f"{where} (priors)")
         for name, optimiser in self.optimisers.items():
-            named = self._named(name)
+            named = self.runner.named(name)
             own = tuple(f"{n}|" for n, _ in named)
             load_optimiser(optimiser, {k: v for k, v in saved.optimisers.items() if k.startswith(own)}, named)
         # Streams are derived: their whole state is the seed and the step.
         self.seed, self.step = int(saved.state["streams"]["seed"]), int(saved.state["streams"]["step"])
         self.images = int(saved.state["images"])
         self.seconds = float(saved.state["seconds"])
+        self.objective.restore(saved.state.get("objective", {}))
         self.journal.sums = {k: float(v) for k, v in saved.state["journal"].items()}
 
     def save(self) -> Path:
@@ -205,12 +186,13 @@ class Trainer:
         model |= {f"priors.{k}": v for k, v in self.priors.modules.state_dict().items()}
         optimisers: dict[str, Tensor] = {}
         for name, optimiser in self.optimisers.items():
-            optimisers |= optimiser_tensors(optimiser, {p: n for n, p in self._named(name)})
+            optimisers |= optimiser_tensors(optimiser, {p: n for n, p in self.runner.named(name)})
         state = {
             "images": self.images,
             "streams": {"seed": self.seed, "step": self.step},
             "seconds": self.seconds,
             "journal": self.journal.sums,
+            "objective": self.objective.state(),
         }
         keep = self.recipe.training.checkpoint.keep
         return write_checkpoint(self.folder, f"{self.images:09d}", Checkpoint(model, optimisers, state), keep)
@@ -287,103 +269,11 @@ class Trainer:
         self.backbone.train()
         for phase in self.phases:
             if self.step % phase.interval == 0:
-                self._run_phase(phase, micros)
-        self._agree_on_buffers()
+                self.runner.run(phase, micros)
+        self.runner.agree_on_buffers()
         plan = self.recipe.training.average
         decay = average_decay(self.batch, self.images, plan.half_life, plan.ramp_up)
         update_average(self.average.generator, self.backbone.generator, decay)
         self.step += 1
         self.images += self.batch
-
-    def _run_phase(self, phase: Phase, micros: Sequence[MicroBatch]) -> None:
-        assert self.backbone.discriminator is not None
-        trains_generator = phase.part == "generator"
-        self.backbone.generator.requires_grad_(trains_generator)
-        self.priors.modules.requires_grad_(trains_generator)
-        self.backbone.discriminator.requires_grad_(not trains_generator)
-        optimiser = self.optimisers[phase.part]
-        optimiser.zero_grad(set_to_none=True)
-        totals: dict[str, float] | None = None
-        finite = True
-        for micro in micros:
-            with self.fabric.autocast():
-                terms = phase.terms(micro)
-            if totals is None:
-                totals = self._totals(phase, micros, terms)
-            shares = [t.share(totals[t.name]) for t in terms if t.weight != 0.0]
-            if shares:
-                loss = torch.stack(shares).sum()
-                finite = finite and bool(torch.isfinite(loss))
-                loss.backward()  # type: ignore[no-untyped-call]
-            for term in terms:
-                self.journal.add(term, totals[term.name])
-        if not totals:
-            return
-        parameters = self.parameters[phase.part]
-        if self.recipe.training.nonfinite_gradients == "stop":
-            self._stop_if_nonfinite(finite and gradients_finite(parameters), phase, micros, totals)
-        self._sum_over_processes(parameters)
-        if self.recipe.training.nonfinite_gradients == "replace":
-            replace_nonfinite(parameters)
-        optimiser.step()
-
-    def _totals(self, phase: Phase, micros: Sequence[MicroBatch], first: list[Term]) -> dict[str, float]:
-        """Counts over the global batch. Where a term counts its elements and there are several slices, the others are counted first."""
-        if all(t.count is None for t in first):
-            return {t.name: float(self.batch) for t in first}
-        sums = {t.name: t.total_count() for t in first}
-        with torch.no_grad(), self.objective.without_effects(), self.fabric.autocast():
-            for micro in micros[1:]:
-                for t in phase.terms(micro):
-                    sums[t.name] = sums[t.name] + t.total_count()
-        if self.fabric.world_size > 1:
-            sums = {k: self.fabric.all_reduce(v, reduce_op="sum") for k, v in sums.items()}
-        return {k: float(v) for k, v in sums.items()}
-
-    def _sum_over_processes(self, parameters: Sequence[nn.Parameter]) -> None:
-        if self.fabric.world_size == 1:
-            return
-        for p in parameters:
-            # A parameter that this process's samples did not reach counts as zero.
-            p.grad = self.fabric.all_reduce(torch.zeros_like(p) if p.grad is None else p.grad, reduce_op="sum")
-
-    def _agree_on_buffers(self) -> None:
-        """Average the generator's running means over the processes: each has moved them by its own samples."""
-        if self.fabric.world_size == 1:
-            return
-        for buffer in self.backbone.generator.buffers():
-            if buffer.is_floating_point():
-                buffer.copy_(self.fabric.all_reduce(buffer, reduce_op="mean"))
-
-    def _stop_if_nonfinite(self, finite: bool, phase: Phase, micros: Sequence[MicroBatch], totals: dict[str, float]) -> None:
-        """Stop every process together when any of them met a loss or gradient that is not finite; the culprit explains."""
-        everywhere = finite
-        if self.fabric.world_size > 1:
-            bad = self.fabric.all_reduce(torch.tensor(0.0 if finite else 1.0, device=self.fabric.device), reduce_op="sum")
-            everywhere = float(bad) == 0.0
-        if not finite:
-            with self.objective.without_effects():
-                self._explain_nonfinite(phase, micros, totals)
-        if not everywhere:
-            raise NonFiniteError(f"step {self.step}, phase {phase.name}: another process met a loss or gradient that is not finite")
-
-    def _explain_nonfinite(self, phase: Phase, micros: Sequence[MicroBatch], totals: dict[str, float]) -> None:
-        """Replay the phase term by term (streams are derived, weights unchanged) and name the first culprit."""
-        named = self._named(phase.part)
-        for micro in micros:
-            for term in phase.terms(micro):
-                if not bool(torch.isfinite(term.value).all()):
-                    self._stop(phase, term, "its value is not finite")
-                if term.weight == 0.0 or not term.value.requires_grad:
-                    continue
-                gradients = torch.autograd.grad(term.share(totals[term.name]), [p for _, p in named], retain_graph=True, allow_unused=True)
-                culprit = first_nonfinite(zip((n for n, _ in named), gradients, strict=True))
-                if culprit:
-                    self._stop(phase, term, f"its gradient of {culprit} is not finite")
-        raise NonFiniteError(f"step {self.step}, phase {phase.name}: the sum of all terms' gradients is not finite though each term's is")
-
-    def _stop(self, phase: Phase, term: Term, what: str) -> None:
-        raise NonFiniteError(
-            f"step {self.step} ({self.images} images), phase {phase.name}, term {term.name!r}: {what}. The weights are those before this "
-            "phase; `training.nonfinite_gradients: replace` would go on as EG3D does"
-        )
+        self.objective.after_step(self.images, self.step, self.fabric)
