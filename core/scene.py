@@ -59,10 +59,11 @@ class Rays:
 
 @dataclass
 class Samples:
-    """``distances`` [B,R,S] and ``raw`` [B,R,S] field values before activation, as drawn: unsorted."""
+    """``distances`` [B,R,S] and ``raw`` [B,R,S] field values before activation, as drawn: unsorted, the ``coarse`` ones first."""
 
     distances: Tensor
     raw: Tensor
+    coarse: int = 0
 
 
 @dataclass

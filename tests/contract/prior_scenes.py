@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from analytic import NAMES, AnalyticSphere, one_hot_segmentation, sphere_scene
 from priorzoo.core.camera import Camera
-from priorzoo.core.scene import FieldSample, Scene
+from priorzoo.core.scene import FieldSample, Samples, Scene
 from torch import Tensor
 
 
@@ -37,7 +37,7 @@ class Declaration:
     couples_samples: bool = False
 
 
-EVERYTHING = frozenset({"depth", "opacity", "weights", "samples", "field", "image"})
+EVERYTHING = frozenset({"depth", "opacity", "background_transmittance", "weights", "samples", "field", "image"})
 
 
 def balls(indices: tuple[int, ...], double: bool) -> Declared:
@@ -112,11 +112,60 @@ def soft_balls(indices: tuple[int, ...], double: bool) -> Declared:
     return Declared(declared.scene, [scale])
 
 
+class EmptyField(ConstantField):
+    """No density anywhere; the raw output is far below zero."""
+
+    def __call__(self, points: Tensor) -> FieldSample:
+        raw = self.raw[:, None].expand(points.shape[:2])
+        return FieldSample(raw, raw * 0.0)
+
+
+def empty_space(indices: tuple[int, ...], double: bool) -> Declared:
+    """A field without density."""
+    raw = torch.full((len(indices),), -300.0, dtype=torch.float64 if double else torch.float32, requires_grad=True)
+    return Declared(Scene(None, field=EmptyField(raw)), [raw])
+
+
+def half_covered(indices: tuple[int, ...], double: bool) -> Declared:
+    """The left half of the image opaque, the right half empty."""
+    opacity = torch.zeros(len(indices), 1, 8, 8, dtype=torch.float64 if double else torch.float32)
+    opacity[..., :4] = 1.0
+    return Declared(Scene(None, opacity=opacity.requires_grad_()), [opacity])
+
+
+def certain_samples(indices: tuple[int, ...], double: bool) -> Declared:
+    """Samples as drawn of which every ray has one that is wholly certain, if any, to the softmax and none to the sigmoid."""
+    raw = torch.full((len(indices), 4, 6), -2000.0, dtype=torch.float64 if double else torch.float32)
+    raw[..., 2] = -1000.0
+    raw.requires_grad_()
+    distances = torch.linspace(2.25, 3.3, 6).to(raw).expand(raw.shape)
+    return Declared(Scene(None, samples=Samples(distances, raw)), [raw])
+
+
 EYES = ["left_eye", "right_eye"]
 DECLARATIONS: dict[str, list[Declaration]] = {
+    "background_separation": [Declaration(balls, nothing_in_view)],
+    "coverage": [Declaration(balls, half_covered, {"foreground": 0.5, "background": 0.5})],
     "density_tv": [
         Declaration(soft_balls, constant_density, {"points": 50}),
         Declaration(soft_balls, constant_density, {"points": 50, "as_published": True}),
+    ],
+    "depth_variance": [Declaration(balls, nothing_in_view, {"tolerance": 0.0})],
+    "distortion": [
+        Declaration(balls, nothing_in_view),
+        Declaration(balls, nothing_in_view, {"form": "poster"}),
+        Declaration(balls, certain_samples, {"form": "as_published"}),
+    ],
+    "mask": [Declaration(balls, nothing_in_view, {"form": form}) for form in ("bce", "l1", "iou")],
+    "opacity_entropy": [Declaration(balls, nothing_in_view)],
+    "ray_entropy": [
+        Declaration(balls, nothing_in_view),
+        Declaration(balls, certain_samples, {"form": "as_published"}),
+    ],
+    "sparsity": [
+        Declaration(balls, nothing_in_view),
+        Declaration(balls, empty_space, {"form": "cauchy", "points": 2000}),
+        Declaration(balls, empty_space, {"form": "exponential", "points": 2000}),
     ],
     "sr": [
         Declaration(balls, fronto_parallel_skin),
