@@ -44,3 +44,11 @@ def bisenet_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from bisenet_weights import write_bisenet
 
     return write_bisenet(tmp_path_factory.mktemp("bisenet") / "79999_iter.pth")
+
+
+@pytest.fixture(scope="session")
+def published_pickle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The reference model's checkpoint as the published code wrote it; 13 MB, written once."""
+    from published_pickle import write_published_pickle
+
+    return write_published_pickle(tmp_path_factory.mktemp("published") / "tiny_official.pkl")
