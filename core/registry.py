@@ -105,8 +105,10 @@ PRIORS = Registry("priors", "priors")
 BACKBONES = Registry("backbones", "backbones")
 SEGMENTERS = Registry("segmenters", "segmenters")
 ESTIMATORS = Registry("estimators", "segmenters")
+BACKGROUNDS = Registry("backgrounds", "backbones.backgrounds")
 
 register_prior = PRIORS.register
 register_backbone = BACKBONES.register
 register_segmenter = SEGMENTERS.register
 register_estimator = ESTIMATORS.register
+register_background = BACKGROUNDS.register

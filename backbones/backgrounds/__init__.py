@@ -1,0 +1,1 @@
+"""What stands behind a backbone's foreground: colour, sphere."""
