@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..core.errors import PriorzooError
+from ..core.errors import PriorzooError, StoppedError
 
 # Verb: its line in the help. Its file is cli/<verb>.py (dashes become underscores, a word of Python gets one behind it) with a function
 # `command`, or a Typer group `app`.
@@ -27,11 +27,11 @@ VERBS = {
     "bench": "Measure the speed and memory of a training step.",
     "train-segmenter": "Train a segmenter on procedural heads.",
 }
-INTERRUPTED, REFUSED = 130, 2
+INTERRUPTED, TERMINATED, REFUSED = 130, 143, 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code: 0 done, 2 the input's fault, 130 interrupted.
+    """Run the command line and return its exit code: 0 done, 2 the input's fault, 130 interrupted, 143 asked to stop (SIGTERM).
 
     ``--debug`` anywhere shows the traceback of an input's fault too.
     """
@@ -41,8 +41,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     called = next((word for word in given if not word.startswith("-")), None)
     try:
         application(called)(given, prog_name="priorzoo")
-    except SystemExit as stop:
-        return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+    except StoppedError as stop:
+        print(f"stopped: {stop}", file=sys.stderr)
+        return TERMINATED
     except PriorzooError as error:
         if debug:
             raise

@@ -41,6 +41,10 @@ class NonFiniteError(PriorzooError):
     """Training met a loss or a gradient that is not finite."""
 
 
+class StoppedError(PriorzooError):
+    """Training was asked to stop (SIGTERM) and did, after a checkpoint: the command line exits with code 143."""
+
+
 class MissingPackageError(PriorzooError):
     """An optional package is needed and absent: carries the install line."""
 

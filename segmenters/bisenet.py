@@ -121,7 +121,7 @@ class BiSeNetSegmenter(Segmenter):
 
     @torch.no_grad()
     def segment(self, image: Tensor) -> Segmentation:
-        """Return probabilities [B,19,H,W], float32, detached; ``image`` [B,3,H,W], nominal [-1,1], of any size.
+        """Return probabilities [B,19,H,W], float32 (the network's own numbers), detached; ``image`` [B,3,H,W], nominal [-1,1], of any size.
 
         An image of another height than ``size`` is resampled to it and the probabilities back (both bilinear; antialiased where
         that is down). Raises PriorzooError for another shape.
@@ -131,7 +131,7 @@ class BiSeNetSegmenter(Segmenter):
         height, width = image.shape[2:]
         seen = (height, width) if self.size is None else (self.size, max(1, round(width * self.size / height)))
         with torch.autocast(image.device.type, enabled=False):
-            resized = _resized(image.detach().float().clamp(-1.0, 1.0), seen)
+            resized = _resized(image.detach().to(next(self.parameters()).dtype).clamp(-1.0, 1.0), seen)
             logits = self.network(normalised(resized).contiguous(memory_format=torch.channels_last))
             logits = logits[:, self._order].contiguous()
             probabilities = upsampled(logits, seen).softmax(dim=1)

@@ -161,7 +161,7 @@ def check_tensors(where: str, own: dict[str, Tensor], stored: dict[str, Tensor])
 
 @torch.no_grad()
 def run_network(network: SmallUNet, image: Tensor, resolution: int) -> Tensor:
-    """Maps [B,K,h,w] of an image [B,3,H,W] (nominal [-1,1]) seen at the network's own scale, float32, detached.
+    """Maps [B,K,h,w] of an image [B,3,H,W] (nominal [-1,1]) seen at the network's own scale, in the network's numbers (float32), detached.
 
     Sizes of features are what a small network learns by, so the image is resampled until its height is ``resolution``
     (its width to the nearest multiple of 8); an image of that size is taken as it is.
@@ -172,7 +172,7 @@ def run_network(network: SmallUNet, image: Tensor, resolution: int) -> Tensor:
     step = 2 ** (len(network.widths) - 1)
     size = (resolution, max(step, round(width * resolution / height / step) * step))
     with torch.autocast(image.device.type, enabled=False):
-        seen = image.detach().float().clamp(-1.0, 1.0)
+        seen = image.detach().to(next(network.parameters()).dtype).clamp(-1.0, 1.0)
         if (height, width) != size:
             seen = functional.interpolate(seen, size=size, mode="bilinear", antialias=height > size[0], align_corners=False)
         return network(seen.contiguous(memory_format=torch.channels_last))

@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 class ActivePrior:
     """One entry of the recipe's ``priors``: the prior with its weight, interval and phase."""
 
-    def __init__(self, name: str, entry: PriorEntry, device: torch.device) -> None:
+    def __init__(self, name: str, entry: PriorEntry, device: torch.device, dtype: torch.dtype) -> None:
         self.name, self.entry, self.interval, self.phase = name, entry, entry.interval, entry.phase
         cls = PRIORS.get(entry.name)
         # Options that follow a schedule start at its first value and are set anew at every step.
         self.scheduled = {k: v for k, v in entry.options.items() if isinstance(v, Schedule)}
         start = {k: value_at(v, images=0, steps=0) for k, v in self.scheduled.items()}
         options: dict[str, Any] = {**entry.options, **start}
-        self.prior: Prior = cls(**options).to(device)
+        self.prior: Prior = cls(**options).to(device, dtype)
         for option in self.scheduled:
             if not hasattr(self.prior, option):
                 raise PriorzooError(f"priors.{name}.{option}: follows a schedule, but {cls.__name__} keeps no attribute of that name")
@@ -56,19 +56,20 @@ class ActivePrior:
 class PriorSet:
     """All priors of a run with the segmenter and estimator that feed them."""
 
-    def __init__(self, recipe: Recipe, device: torch.device) -> None:
-        entries = [ActivePrior(name, entry, device) for name, entry in recipe.priors.items()]
+    def __init__(self, recipe: Recipe, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
+        self.dtype = dtype
+        entries = [ActivePrior(name, entry, device, dtype) for name, entry in recipe.priors.items()]
         self.all = [entry for entry in entries if not entry.switched_off]
         self.main = [entry for entry in self.all if entry.phase == "main"]
         self.own = [entry for entry in self.all if entry.phase == "own"]
         self.modules = nn.ModuleDict({entry.name: entry.prior for entry in self.all})
         needed = {n.removeprefix("other_view.") for entry in self.all for n in entry.needs}
-        self.segmenter = _build(SEGMENTERS, recipe.segmenter, device) if "segmentation" in needed else None
+        self.segmenter = _build(SEGMENTERS, recipe.segmenter, device, dtype) if "segmentation" in needed else None
         self.segmenter_reads: frozenset[str] = frozenset()
         if self.segmenter is not None and recipe.segmenter is not None:
             self.segmenter_reads = type(self.segmenter).needs(**recipe.segmenter.options)
         wants_shape = bool(needed & {"estimated_depth", "estimated_normals"})
-        self.estimator = _build(ESTIMATORS, recipe.estimator, device) if wants_shape else None
+        self.estimator = _build(ESTIMATORS, recipe.estimator, device, dtype) if wants_shape else None
 
     def active(self, micro: MicroBatch) -> list[ActivePrior]:
         """Return the main-phase entries that act at this step: due by interval and of a weight that is not 0."""
@@ -90,18 +91,18 @@ class PriorSet:
     def _segment(self, scene: Scene) -> Segmentation:
         assert self.segmenter is not None
         (source,) = self.segmenter_reads
-        return self.segmenter.segment(scene[source].detach().float())
+        return self.segmenter.segment(scene[source].detach().to(self.dtype))
 
     @torch.no_grad()
     def _estimate(self, scene: Scene) -> tuple[Tensor, Tensor]:
         assert self.estimator is not None and scene.camera is not None
-        depth, normals = self.estimator.estimate(scene.image.detach().float())
+        depth, normals = self.estimator.estimate(scene.image.detach().to(self.dtype))
         world = torch.einsum("bij,bjhw->bihw", scene.camera.cam2world[:, :3, :3], normals)
         # One forward pass serves both buffers.
         scene["estimated_depth"], scene["estimated_normals"] = depth, world
         return depth, world
 
 
-def _build(registry: Any, spec: Any, device: torch.device) -> Any:
+def _build(registry: Any, spec: Any, device: torch.device, dtype: torch.dtype) -> Any:
     """Build a frozen segmenter or estimator from the recipe's part."""
-    return registry.create(spec.name, **spec.options).to(device).eval().requires_grad_(False)
+    return registry.create(spec.name, **spec.options).to(device, dtype).eval().requires_grad_(False)

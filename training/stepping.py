@@ -1,4 +1,7 @@
-"""One phase of a step: forward and backward over all micro-batches, one reduction over the processes, one optimiser step."""
+"""One phase of a step: forward and backward over all micro-batches, one reduction over the processes, one optimiser step.
+
+Gradients are not averaged by hooks: a step leaves parts out, calls the generator several times and differentiates twice.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,13 @@ from torch import nn
 from ..backbones.base import Backbone
 from ..core.errors import NonFiniteError
 from ..core.recipe.schema import Training
+from .averaging import RunningMeans
 from .journal import Journal
 from .objective import EG3DObjective, Phase
 from .optimiser import first_nonfinite, gradients_finite, lazy_adam, replace_nonfinite
+from .precision import LossScale, Precision
 from .priors import PriorSet
+from .processes import anywhere, sum_tensors
 from .terms import MicroBatch, Term
 
 
@@ -26,9 +32,16 @@ class PhaseRunner:
     """
 
     def __init__(
-        self, fabric: Any, plan: Training, backbone: Backbone, priors: PriorSet, objective: EG3DObjective, journal: Journal
+        self,
+        fabric: Any,
+        plan: Training,
+        precision: Precision,
+        backbone: Backbone,
+        priors: PriorSet,
+        objective: EG3DObjective,
+        journal: Journal,
     ) -> None:
-        self.fabric, self.plan, self.backbone, self.priors = fabric, plan, backbone, priors
+        self.fabric, self.plan, self.precision, self.backbone, self.priors = fabric, plan, precision, backbone, priors
         self.objective, self.journal = objective, journal
         self.phases = objective.phases()
         assert backbone.discriminator is not None
@@ -41,6 +54,8 @@ class PhaseRunner:
             "generator": lazy_adam([generator, prior_parameters], plan.learning_rate.generator, plan.betas, extra["generator"]),
             "discriminator": lazy_adam([discriminator], plan.learning_rate.discriminator, plan.betas, extra["discriminator"]),
         }  # fmt: skip
+        self.means = RunningMeans([b for b in backbone.generator.buffers() if b.is_floating_point()])
+        self.scales = {phase.name: LossScale() for phase in self.phases} if precision.scales else {}
 
     def named(self, part: str) -> list[tuple[str, nn.Parameter]]:
         """Return a part's parameters under the names that checkpoints give them."""
@@ -57,12 +72,13 @@ class PhaseRunner:
         self.backbone.generator.requires_grad_(trains_generator)
         self.priors.modules.requires_grad_(trains_generator)
         self.backbone.discriminator.requires_grad_(not trains_generator)
-        optimiser = self.optimisers[phase.part]
-        optimiser.zero_grad(set_to_none=True)
+        parameters = self.parameters[phase.part]
+        self.optimisers[phase.part].zero_grad(set_to_none=True)
+        scale = self.scales.get(phase.name)
         totals: dict[str, float] | None = None
         finite = True
         for micro in micros:
-            with self.fabric.autocast():
+            with self.precision.autocast(), self.means.moved(len(micro) / self.plan.batch):
                 terms = phase.terms(micro)
             if totals is None:
                 totals = self._totals(phase, micros, terms)
@@ -70,33 +86,40 @@ class PhaseRunner:
             if shares:
                 loss = torch.stack(shares).sum()
                 finite = finite and bool(torch.isfinite(loss))
-                loss.backward()  # type: ignore[no-untyped-call]
+                (loss if scale is None else loss * scale.factor).backward()  # type: ignore[no-untyped-call]
             for term in terms:
                 self.journal.add(term, totals[term.name])
         if not totals:
             return
-        parameters = self.parameters[phase.part]
+        if scale is not None and self._overflowed(scale, finite, parameters):
+            return
         if self.plan.nonfinite_gradients == "stop":
             self._stop_if_nonfinite(finite and gradients_finite(parameters), phase, micros, totals)
-        self._sum_over_processes(parameters)
+        self._sum_gradients(parameters, 1.0 if scale is None else scale.factor)
         if self.plan.nonfinite_gradients == "replace":
             replace_nonfinite(parameters)
-        optimiser.step()
+        self.optimisers[phase.part].step()
+        if scale is not None:
+            scale.passed()
 
-    def agree_on_buffers(self) -> None:
-        """Average the generator's running means over the processes: each has moved them by its own samples."""
-        if self.fabric.world_size == 1:
-            return
-        for buffer in self.backbone.generator.buffers():
-            if buffer.is_floating_point():
-                buffer.copy_(self.fabric.all_reduce(buffer, reduce_op="mean"))
+    def end_step(self) -> None:
+        """Move the generator's running means, once every phase of the step has run."""
+        self.means.settle(self.fabric)
+
+    def _overflowed(self, scale: LossScale, finite: bool, parameters: Sequence[nn.Parameter]) -> bool:
+        """Whether some process's gradients overflow for the factor's sake; the factor is then halved, and the optimiser stands still."""
+        bad_loss, bad_gradients = anywhere(self.fabric, not finite, not gradients_finite(parameters))
+        if bad_loss or not bad_gradients or scale.factor <= 1.0:
+            return False
+        scale.overflowed()
+        return True
 
     def _totals(self, phase: Phase, micros: Sequence[MicroBatch], first: list[Term]) -> dict[str, float]:
         """Counts over the global batch. Where a term counts its elements and there are several slices, the others are counted first."""
         if all(t.count is None for t in first):
             return {t.name: float(self.plan.batch) for t in first}
         sums = {t.name: t.total_count() for t in first}
-        with torch.no_grad(), self.objective.without_effects(), self.fabric.autocast():
+        with torch.no_grad(), self.objective.without_effects(), self.precision.autocast():
             for micro in micros[1:]:
                 for t in phase.terms(micro):
                     sums[t.name] = sums[t.name] + t.total_count()
@@ -104,22 +127,27 @@ class PhaseRunner:
             sums = {k: self.fabric.all_reduce(v, reduce_op="sum") for k, v in sums.items()}
         return {k: float(v) for k, v in sums.items()}
 
-    def _sum_over_processes(self, parameters: Sequence[nn.Parameter]) -> None:
-        if self.fabric.world_size == 1:
-            return
-        for p in parameters:
-            p.grad = self.fabric.all_reduce(torch.zeros_like(p) if p.grad is None else p.grad, reduce_op="sum")
+    def _sum_gradients(self, parameters: Sequence[nn.Parameter], scale: float) -> None:
+        """Sum over the processes and take the loss's ``scale`` back. What no sample of any process reached keeps no gradient at all, as
+        in one process: for Adam that is not the same as a gradient of zero.
+        """
+        if self.fabric.world_size > 1:
+            reached = anywhere(self.fabric, *(p.grad is not None for p in parameters))
+            for p, found in zip(parameters, reached, strict=True):
+                if found and p.grad is None:
+                    p.grad = torch.zeros_like(p)
+            sum_tensors(self.fabric, [p.grad for p in parameters if p.grad is not None])
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        if scale != 1.0 and gradients:
+            torch._foreach_mul_(gradients, 1.0 / scale)
 
     def _stop_if_nonfinite(self, finite: bool, phase: Phase, micros: Sequence[MicroBatch], totals: Mapping[str, float]) -> None:
         """Stop every process together when any of them met a loss or gradient that is not finite; the culprit explains."""
-        everywhere = finite
-        if self.fabric.world_size > 1:
-            bad = self.fabric.all_reduce(torch.tensor(0.0 if finite else 1.0, device=self.fabric.device), reduce_op="sum")
-            everywhere = float(bad) == 0.0
+        (bad,) = anywhere(self.fabric, not finite)
         if not finite:
-            with self.objective.without_effects():
+            with self.objective.without_effects(), self.precision.autocast():
                 self._explain_nonfinite(phase, micros, totals)
-        if not everywhere:
+        if bad:
             raise NonFiniteError(f"step {micros[0].step}, phase {phase.name}: another process met a loss or gradient that is not finite")
 
     def _explain_nonfinite(self, phase: Phase, micros: Sequence[MicroBatch], totals: Mapping[str, float]) -> None:

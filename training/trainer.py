@@ -5,20 +5,20 @@ A seed gives the same run on the same machine, and a resumed run continues as if
 
 from __future__ import annotations
 
+import copy
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..core.errors import RunError
-from ..core.files import write_text_atomically
-from ..core.recipe import Recipe, load_recipe
+from ..core.errors import RunError, StoppedError
+from ..core.recipe import Recipe
 from ..core.streams import Streams
 from .averaging import average_decay, update_average
 from .checkpoints import (
@@ -29,20 +29,22 @@ from .checkpoints import (
     optimiser_tensors,
     part,
     read_checkpoint,
-    remove_partial,
     write_checkpoint,
 )  # fmt: skip
 from .journal import Journal
 from .memory import keep_freed_memory
 from .objective import EG3DObjective
 from .order import image_at
+from .precision import Precision
 from .priors import PriorSet
-from .processes import first_process_says, launch, together
+from .processes import first_process_says, launch, sum_numbers, together
 from .progress import Progress
-from .run import Run, build_backbone, circumstances, load_backbone, load_run, locked, read_record, write_record
+from .resuming import begin_run, check_run
+from .run import Run, build_backbone, load_backbone, load_run, locked, read_record, write_record
 from .sources import Sources, open_sources
 from .starting import start_from
 from .stepping import PhaseRunner
+from .stopping import StopRequest
 from .terms import MicroBatch
 
 Monitor = Callable[["Trainer"], Mapping[str, float]]
@@ -76,7 +78,9 @@ def train(
         # The first process generates what is missing; the data are checked before the folder becomes a run.
         first_process_says(fabric, lambda: str(len(open_sources(recipe, place, progress=progress).train)))
         sources = open_sources(recipe, place)
-        first_process_says(fabric, lambda: begin_run(recipe, folder))
+        otherwise = first_process_says(fabric, lambda: begin_run(recipe, folder))
+        if otherwise is not None:
+            _say(fabric, otherwise)
         trainer = Trainer(recipe, folder, sources, monitors=monitors, fabric=fabric)
         trainer.start()
         if resume and trainer.step == 0:
@@ -90,35 +94,6 @@ def train(
 def _say(fabric: Any, message: str) -> None:
     if fabric.is_global_zero:
         print(message, file=sys.stderr, flush=True)
-
-
-def check_run(recipe: Recipe, folder: Path, resume: bool, allow_changes: bool) -> str:
-    """Return ``new``, ``running`` or ``finished``; writes nothing.
-
-    Raises RunError for an existing run without ``resume``, for a changed recipe without ``allow_changes``, and for a changed seed.
-    """
-    path = folder / "recipe.yaml"
-    if not path.exists():
-        return "new"
-    if not resume:
-        raise RunError(f"{folder}: holds a run already; continue it with --resume, or choose another folder")
-    changes = load_recipe(path.resolve(), check_files=False).difference(recipe)
-    lines = "\n".join(f"  {line}" for line in changes)
-    if any(line.split(":")[0] == "seed" for line in changes) and checkpoint_folders(folder):
-        raise RunError(f"{folder}: a run keeps the seed it began with:\n{lines}")
-    if changes and not allow_changes:
-        raise RunError(f"{folder}: the recipe is not the one this run began with:\n{lines}\n--allow-changes continues with the new one")
-    return "finished" if not changes and read_record(folder).get("status") == "finished" else "running"
-
-
-def begin_run(recipe: Recipe, folder: Path) -> None:
-    """Make the folder a run, or note in its record that it goes on."""
-    write_text_atomically(folder / "recipe.yaml", recipe.to_yaml())
-    remove_partial(folder)
-    record = read_record(folder)
-    if record:
-        record["resumed"] = [*record.get("resumed", []), circumstances()]
-    write_record(folder, {**(record or circumstances()), "status": "running"})
 
 
 class Trainer:
@@ -135,16 +110,17 @@ class Trainer:
         self.batch, self.seed, self.step = plan.batch, recipe.seed, 0
         self.images = 0  # real images seen; not step * batch: the batch may change when a run is resumed
         self.seconds = 0.0
-        self.backbone = build_backbone(recipe).to(device)
-        self.average = build_backbone(recipe).to(device).eval().requires_grad_(False)
+        self.precision = Precision(plan.precision, device, tf32=plan.tf32)
+        self.backbone = self.precision.place(build_backbone(recipe))
+        self.average = self.precision.place(build_backbone(recipe)).eval().requires_grad_(False)
         self.average.discriminator = None
-        self.priors = PriorSet(recipe, device)
+        self.priors = PriorSet(recipe, device, self.precision.dtype)
         labels = sources.train.labels
         if labels is None:
             raise RunError(f"objective {recipe.objective.name}: needs camera labels, and the data set has none")
-        self.objective = EG3DObjective(recipe, self.backbone, labels.to(device), self.priors)
+        self.objective = EG3DObjective(recipe, self.backbone, labels.to(device, self.precision.dtype), self.priors)
         self.journal = Journal(folder, self.batch, enabled=self.fabric.is_global_zero)
-        self.runner = PhaseRunner(self.fabric, plan, self.backbone, self.priors, self.objective, self.journal)
+        self.runner = PhaseRunner(self.fabric, plan, self.precision, self.backbone, self.priors, self.objective, self.journal)
         self.phases, self.optimisers = self.runner.phases, self.runner.optimisers
 
     # ------------------------------------------------------------------------------------------------ start and position
@@ -175,7 +151,11 @@ class Trainer:
         self.images = int(saved.state["images"])
         self.seconds = float(saved.state["seconds"])
         self.objective.restore(saved.state.get("objective", {}))
-        self.journal.sums = {k: float(v) for k, v in saved.state["journal"].items()}
+        for name, scale in self.runner.scales.items():
+            if name in saved.state.get("scales", {}):
+                scale.restore(saved.state["scales"][name])
+        # The sums are those of all processes together: one goes on with them.
+        self.journal.sums = {k: float(v) for k, v in saved.state["journal"].items()} if self.fabric.is_global_zero else {}
 
     def save(self) -> Path:
         """Write a checkpoint of this moment, whole or not at all."""
@@ -193,6 +173,7 @@ class Trainer:
             "seconds": self.seconds,
             "journal": self.journal.sums,
             "objective": self.objective.state(),
+            "scales": {name: scale.state() for name, scale in self.runner.scales.items()},
         }
         keep = self.recipe.training.checkpoint.keep
         return write_checkpoint(self.folder, f"{self.images:09d}", Checkpoint(model, optimisers, state), keep)
@@ -200,9 +181,13 @@ class Trainer:
     # ------------------------------------------------------------------------------------------------ the loop
 
     def run(self, progress: bool = True) -> None:
-        """Train from the present position to the end."""
+        """Train from the present position to the end.
+
+        Raises StoppedError, after a checkpoint, when a process is asked to stop (SIGTERM), and RunError when the folder takes no more.
+        """
         plan = self.recipe.training
-        with Progress(self.folder.name, plan.images, self.images, shown=progress and self.fabric.is_global_zero) as bar:
+        shown = progress and self.fabric.is_global_zero
+        with Progress(self.folder.name, plan.images, self.images, shown=shown) as bar, StopRequest(self.fabric) as stop:
             clock = time.monotonic()
             if self.step == 0:
                 self._monitor()
@@ -215,37 +200,80 @@ class Trainer:
                     self._log()
                 if last or self._passed(plan.samples.every if plan.samples is not None else plan.checkpoint.every):
                     self._monitor()
-                if last or self._passed(plan.checkpoint.every):
+                due = last or self._passed(plan.checkpoint.every)
+                if due:
                     self._checkpoint()
+                if not last and stop.asked():
+                    self._stop(written=due)
                 clock = time.monotonic()
                 bar.update(self.images)
-        self.journal.close()
-        if self.fabric.is_global_zero:
-            write_record(self.folder, {**read_record(self.folder), "seconds": round(self.seconds, 1), "status": "finished"})
+        self._end("finished")
 
     def _passed(self, every: int) -> bool:
         return self.images // every > (self.images - self.batch) // every
 
-    def _checkpoint(self) -> None:
+    def _end(self, status: str) -> None:
+        self.journal.close()
         if self.fabric.is_global_zero:
-            self.save()
-        self.fabric.barrier()
+            write_record(self.folder, {**read_record(self.folder), "seconds": round(self.seconds, 1), "status": status})
+
+    def _stop(self, written: bool) -> None:
+        if not written:
+            self._checkpoint()
+        self._end("stopped")
+        raise StoppedError(
+            f"{self.folder}: asked to stop (SIGTERM) after {self.images} of {self.recipe.training.images} images; a checkpoint of this "
+            "moment is written, --resume continues from it"
+        )
+
+    def _checkpoint(self) -> None:
+        self._gather_journal()
+        first_process_says(self.fabric, lambda: str(self.save()))
 
     def _log(self) -> None:
+        self._gather_journal()
+        if not self.fabric.is_global_zero:
+            return
         extra = {
             "seconds": round(self.seconds, 2),
             "images_per_second": round(self.images / max(self.seconds, 1e-9), 2),
+            **{f"scale/{name}": scale.factor for name, scale in self.runner.scales.items()},
         }
-        self.journal.write(self.journal.line(self.images, self.step, extra))
+        with self._writing():
+            self.journal.write(self.journal.line(self.images, self.step, extra))
+
+    def _gather_journal(self) -> None:
+        """Bring what the processes have noted together in the first."""
+        sums = sum_numbers(self.fabric, self.journal.sums)
+        self.journal.sums = sums if self.fabric.is_global_zero else {}
 
     def _monitor(self) -> None:
-        if not self.fabric.is_global_zero:
-            return
+        first_process_says(self.fabric, self._ask_monitors)
+
+    def _ask_monitors(self) -> None:
         record: dict[str, float] = {}
-        for monitor in self.monitors:
-            record |= monitor(self)
-        if record:
-            self.journal.write({"images": self.images, "step": self.step, **record})
+        # What is shown is float32's: float64 is there to compare steps.
+        kept = self.average
+        if self.precision.dtype == torch.float64:
+            self.average = copy.deepcopy(kept).float()
+        try:
+            with self._writing():
+                for monitor in self.monitors:
+                    record |= monitor(self)
+                if record:
+                    self.journal.write({"images": self.images, "step": self.step, **record})
+        finally:
+            self.average = kept
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Inside, a disk that takes no more is the run's error: it says where the run can go on."""
+        try:
+            yield
+        except OSError as error:
+            found = checkpoint_folders(self.folder)
+            rest = f"the newest checkpoint is {found[-1].name}; --resume continues from it" if found else "there is no checkpoint yet"
+            raise RunError(f"{self.folder}: cannot be written to: {error}; {rest}") from error
 
     def micro_batches(self) -> list[MicroBatch]:
         """Return this process's slices of the step's global batch."""
@@ -258,19 +286,21 @@ class Trainer:
             indices = tuple(mine[begin : begin + size])
             chosen = [image_at(self.seed, self.images + i, len(self.sources.train)) for i in indices]
             images, labels = self.sources.train.batch(chosen)
-            real = images.to(device).float() / 127.5 - 1
+            dtype = self.precision.dtype
+            real = images.to(device).to(dtype) / 127.5 - 1
             streams = Streams(self.seed, self.step, indices, device=device)
-            out.append(MicroBatch(number, streams, real, labels.to(device), self.images, self.step))
+            out.append(MicroBatch(number, streams, real, labels.to(device, dtype), self.images, self.step))
         return out
 
     def train_step(self) -> None:
-        """Run every phase that is due, then move the average."""
+        """Run every phase that is due, then move the averages."""
         micros = self.micro_batches()
         self.backbone.train()
-        for phase in self.phases:
-            if self.step % phase.interval == 0:
-                self.runner.run(phase, micros)
-        self.runner.agree_on_buffers()
+        with self.precision.products():
+            for phase in self.phases:
+                if self.step % phase.interval == 0:
+                    self.runner.run(phase, micros)
+        self.runner.end_step()
         plan = self.recipe.training.average
         decay = average_decay(self.batch, self.images, plan.half_life, plan.ramp_up)
         update_average(self.average.generator, self.backbone.generator, decay)
