@@ -63,6 +63,18 @@ def test_the_corpus_is_as_large_as_it_says():
     assert len({case.name for case in CASES}) == len(CASES)
 
 
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "a (dict|list|object) .*(itself|own)", "BUILD on a tensor", "EXT[124]", "(PERSID|BINPERSID)", "huge LONG", "huge BINBYTES",
+        "a nested storage", "a number type|an array's objects", "more elements (described )?than", "a stride beyond the storage",
+        "truncated",
+    ],
+)  # fmt: skip
+def test_every_kind_of_attack_is_in_the_corpus(kind: str):
+    assert [case.name for case in CASES if re.match(kind, case.name)]
+
+
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What a process of its own tells that reads the whole corpus."""
