@@ -59,17 +59,20 @@ def train(
     allow_changes: bool = False,
     progress: bool = True,
     monitors: Sequence[Monitor] = (),
+    fabric: Any = None,
 ) -> Run:
     """Train a recipe into a run folder and return the run.
 
     ``resume`` continues from the newest checkpoint (or starts over where there is none); ``data_folder`` is where generated heads are
     kept (default: the run); ``allow_changes`` resumes although the recipe changed. ``monitors`` are called when samples are
-    written and may return numbers for the log. Raises RunError, DataError, CheckpointError or NonFiniteError.
+    written and may return numbers for the log. ``fabric`` are processes that somebody started before and will part: an ablation
+    trains several recipes with them. Raises RunError, DataError, CheckpointError or NonFiniteError.
     """
     folder = Path(folder)
     # Other processes begin here, as copies of this command: nothing may be locked or written before.
-    fabric = launch(recipe.training)
-    with together(fabric), locked(folder) if fabric.is_global_zero else nullcontext():
+    parted = together if fabric is None else nullcontext
+    fabric = fabric or launch(recipe.training)
+    with parted(fabric), locked(folder) if fabric.is_global_zero else nullcontext():
         state = first_process_says(fabric, lambda: check_run(recipe, folder, resume, allow_changes))
         if state == "finished":
             _say(fabric, f"{folder}: this run is finished; nothing to do")
