@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -13,7 +14,10 @@ def command(
     variant: Annotated[str | None, typer.Option("--variant", help="The variant to show.")] = None,
     origin: Annotated[bool, typer.Option("--origin", help="Write file and line beside each value.")] = False,
 ) -> None:
-    """Print a recipe resolved, as YAML that can be fed back."""
+    """Print a recipe resolved, as YAML that can be fed back; the files that it names need not be there."""
     from ..core.recipe import load_recipe
 
-    print(load_recipe(recipe, overrides or (), variant).to_yaml(origins=origin), end="")
+    loaded = load_recipe(recipe, overrides or (), variant, check_files=False)
+    for missing in loaded.missing:
+        print(f"note: {missing}", file=sys.stderr)
+    print(loaded.to_yaml(origins=origin), end="")

@@ -121,7 +121,8 @@ def test_variant_by_argument_and_by_name_agree(write):
 def test_paths_start_from_the_file_that_mentions_them(write, tmp_path):
     write(sub__base=BASE.replace("heads", "eg3d, path: faces.zip") + "evaluation: {inception_weights: ../w.pt}\n",
           top="extends: ./sub/base.yaml\ninit: ./start.safetensors\ndata: {truth: truth.zip}\n")  # fmt: skip
-    (tmp_path / "start.safetensors").touch()
+    for name in ("start.safetensors", "sub/faces.zip", "truth.zip", "here.zip"):
+        (tmp_path / name).touch()
     recipe = load_recipe("top.yaml", ["data.held_out=here.zip"])
     assert recipe.data.path == str(tmp_path / "sub/faces.zip")
     assert recipe.data.truth == str(tmp_path / "truth.zip")
@@ -140,9 +141,9 @@ def test_a_path_object_is_a_path(write, tmp_path):
 
 @pytest.mark.parametrize("name", shipped_recipes())
 def test_resolved_text_gives_the_same_recipe(name, write, tmp_path):
-    recipe = load_recipe(name)
+    recipe = load_recipe(name, check_files=False)
     (tmp_path / "again.yaml").write_text(recipe.to_yaml(origins=True))
-    again = load_recipe("again.yaml")
+    again = load_recipe("again.yaml", check_files=False)
     assert again == recipe and again.to_yaml() == recipe.to_yaml() and recipe.difference(again) == []
     assert Recipe.from_plain(recipe.to_plain()).to_yaml() == recipe.to_yaml()
 

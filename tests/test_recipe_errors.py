@@ -50,13 +50,57 @@ def test_is_refused_with_everything_needed_to_mend_it(case, tmp_path, monkeypatc
 @pytest.mark.parametrize("case", BROKEN.values(), ids=BROKEN)
 def test_the_command_line_says_it_and_exits_with_2(case, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    arguments = ["show", write(tmp_path, case), *case.overrides, *(["--variant", case.variant] if case.variant else [])]
+    # `show` also shows recipes whose files are elsewhere.
+    verb = "train" if case.key == "init" else "show"
+    arguments = [verb, write(tmp_path, case), *case.overrides, *(["--variant", case.variant] if case.variant else [])]
     assert main(arguments) == 2
     out, err = capsys.readouterr()
     assert out == "" and "Traceback" not in err
     for part in (case.where, case.key, case.got, case.allowed, case.says):
         assert part in err
     assert (f"did you mean {case.near!r}?" in err) or case.near is None
+
+
+def test_files_that_are_missing_are_reported_together_with_where_they_come_from(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "ffhq/eg3d_ssr_table1@skin", "data.held_out=mine.zip"]) == 2
+    heading, *lines = capsys.readouterr().err.splitlines()
+    assert heading == "error: 5 files that the recipe names are not there (nothing is downloaded)"
+    expected = {
+        "init": ("recipes/ffhq/eg3d_ssr.yaml:", "'ffhq512-128.pkl'", "NVIDIA's EG3D checkpoints"),
+        "data.path": ("recipes/ffhq/eg3d_base.yaml:", f"'{tmp_path}/FFHQ_512.zip'", "EG3D's data set preprocessing"),
+        "data.held_out": ("override 1:", f"'{tmp_path}/mine.zip'", "a data set in EG3D's format"),
+        "segmenter.weights": ("recipes/ffhq/eg3d_ssr.yaml:", f"{tmp_path}/79999_iter.pth", "zllrunning/face-parsing.PyTorch"),
+        "evaluation.inception_weights": ("recipes/ffhq/eg3d_base.yaml:", "weights-inception-2015-12-05-6726825d.pth", "torch-fidelity"),
+    }
+    for line, (key, parts) in zip(lines, expected.items(), strict=True):
+        assert f": {key}: " in line and line.endswith(f"; another place: {key}=PATH")
+        assert all(part in line for part in parts), line
+    assert not list(tmp_path.iterdir()), "refused before anything is written"
+
+
+def test_a_recipe_can_be_shown_without_its_files(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["show", "ffhq/eg3d_ssr"]) == 0
+    out, err = capsys.readouterr()
+    assert f"  path: {tmp_path}/FFHQ_512.zip\n" in out
+    notes = err.splitlines()
+    assert len(notes) == 4 and all(note.startswith("note: recipes/ffhq/") for note in notes)
+    assert [p.key for p in load_recipe("ffhq/eg3d_ssr", check_files=False).missing] == [
+        "init", "data.path", "segmenter.weights", "evaluation.inception_weights",
+    ]  # fmt: skip
+
+
+def test_a_file_that_only_a_variant_starts_from_may_be_absent_until_then(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "recipe.yaml").write_text(BASE + "variants:\n  other: {init: there.safetensors}\n  wrong: {sede: 1}\n")
+    with pytest.raises(InvalidRecipe) as caught:
+        load_recipe("recipe.yaml")
+    assert [p.key for p in caught.value.problems] == ["sede"]
+    (tmp_path / "recipe.yaml").write_text(BASE + "variants:\n  other: {init: there.safetensors}\n")
+    assert load_recipe("recipe.yaml").init is None
+    with pytest.raises(InvalidRecipe, match=r"there\.safetensors"):
+        load_recipe("recipe.yaml").variant("other")
 
 
 def test_all_mistakes_are_reported_together(tmp_path, monkeypatch):

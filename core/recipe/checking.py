@@ -9,28 +9,32 @@ from typing import Any
 
 from ..errors import PriorzooError
 from ..registry import BACKBONES, ESTIMATORS, PRIORS, SEGMENTERS, Registry
+from .files import origin_of
 from .nodes import Node
 from .parts import met_options, refusal, starting_options
-from .problems import Problem, join, unknown_name
+from .problems import MissingFile, Problem, join, unknown_name
 from .reading import describe
-from .schema import HeadsData, Part, PriorEntry, Recipe
+from .schema import FolderData, HeadsData, Part, PriorEntry, Recipe
 from .shipped import shipped_generators
 
 SEGMENTATION, ESTIMATES = "segmentation", ("estimated_depth", "estimated_normals")
 
 
-def check(recipe: Recipe, tree: Node, check_files: bool) -> list[Problem]:
-    """Return everything that cannot work in a recipe whose every value is of the right type."""
+def check(recipe: Recipe, tree: Node) -> tuple[list[Problem], list[Problem]]:
+    """Return everything that cannot work in a recipe whose every value is of the right type, and the files that it names in vain."""
     checker = _Checker(recipe, tree)
     checker.reserved()
     checker.training()
     checker.resolutions()
     checker.parts()
     checker.priors()
-    if check_files:
-        checker.init()
-        checker.weight_files()
-    return checker.problems
+    wrong = checker.problems
+    checker.problems = []
+    checker.init()
+    checker.data_files()
+    checker.weight_files()
+    checker.inception_weights()
+    return wrong, checker.problems
 
 
 class _Checker:
@@ -92,12 +96,30 @@ class _Checker:
                 self.add(f"{kind}.name", f"reads {lacking[0]}, which backbone {backbone.name} does not provide with these options",
                          repr(part.name), f"a {kind} of {', '.join(sorted(self.provides & {'image', 'image_raw'}))}")  # fmt: skip
 
+    def data_files(self) -> None:
+        data = self.recipe.data
+        if isinstance(data, FolderData):
+            for name in ("path", "held_out", "truth"):
+                self._file(f"data.{name}", getattr(data, name))
+
+    def inception_weights(self) -> None:
+        evaluation = self.recipe.evaluation
+        if evaluation.features == "inception":
+            self._file("evaluation.inception_weights", evaluation.inception_weights)
+
+    def _file(self, key: str, path: str | None) -> None:
+        if path is not None and not Path(path).exists():
+            origin = self.tree.nearest(*key.split(".")).origin
+            self.problems.append(MissingFile(origin, key, "no such file", repr(path), whence=origin_of(path, key)))
+
     def weight_files(self) -> None:
         # Not asked of a stored recipe that is only looked at: its files may lie on another machine.
+        before = len(self.problems)
         for kind, registry in (("segmenter", SEGMENTERS), ("estimator", ESTIMATORS)):
             part = getattr(self.recipe, kind)
             if part is not None:
                 self._ask(kind, part, registry, "check_options")
+        self.problems[before:] = [MissingFile(**vars(problem)) for problem in self.problems[before:]]
 
     def _ask(self, key: str, part: Part | PriorEntry, registry: Registry, method: str) -> Any:
         """Call a class method with the part's options; None and a problem when it refuses them, None when it has no
@@ -223,16 +245,9 @@ class _Checker:
         node = self.tree.nearest("init")
         text = "no such run, checkpoint, safetensors file or shipped weights"
         found = unknown_name(node.origin, "init", text, str(node.value), shipped_generators())
-        self.problems.append(
-            Problem(
-                found.origin,
-                "init",
-                text,
-                describe(node),
-                f"a path, or shipped weights: {found.allowed}",
-                found.nearest,
-            )
-        )
+        whence = origin_of(name)
+        allowed = "" if whence else f"a path, or shipped weights: {found.allowed}"
+        self.problems.append(MissingFile(found.origin, "init", text, describe(node), allowed, found.nearest, whence))
 
 
 def _texts(node: Node) -> list[Any]:

@@ -13,7 +13,7 @@ from .checking import check
 from .composing import choose_variant, compose_file, locate, override_trees, split_variant
 from .nodes import Node, merge, tree_from_plain
 from .parts import read_part, read_prior
-from .problems import InvalidRecipe, Origin, Problem, join, unknown_name
+from .problems import InvalidRecipe, MissingFile, Origin, Problem, join, unknown_name
 from .reading import describe
 from .schema import FolderData, HeadsData, Part, PriorEntry, Recipe
 from .shipped import shipped_generators
@@ -30,7 +30,7 @@ def load_recipe(
 
     ``source`` is a shipped name (``heads/eg3d_ssr``) or a path (ends in .yaml, or starts with ./ or /), with ``@variant`` or beside it
     ``variant``. ``overrides`` are ``dotted.key=value``, values as YAML, applied in order after the variant. ``check_files=False`` lets
-    ``init`` name what is no longer there (a finished run that was moved).
+    it name files that are not there (a finished run that was moved): ``Recipe.missing`` lists them.
 
     Raises RecipeError (``.problems``) with file, line, key, what was got, what is allowed and the nearest name.
     """
@@ -101,7 +101,8 @@ def _check_variants(recipe: Recipe) -> None:
         try:
             load_variant(recipe, name)
         except InvalidRecipe as error:
-            problems.extend(error.problems)
+            # What one variant starts from may be absent until that variant is asked for.
+            problems.extend(p for p in error.problems if not isinstance(p, MissingFile))
     if problems:
         raise InvalidRecipe(problems)
 
@@ -120,12 +121,15 @@ def _build(tree: Node, check_files: bool) -> Recipe:
         "variants": lambda node, key: _variants(validator, node, key),
     }
     recipe = validator.section(Recipe, tree, "", readers)
-    problems = validator.problems
+    problems, missing = validator.problems, list[Problem]()
     if isinstance(recipe, Recipe) and not problems:
-        problems = check(recipe, tree, check_files)
+        problems, missing = check(recipe, tree)
+    if check_files:
+        problems = [*problems, *missing]
     if problems or not isinstance(recipe, Recipe):
         raise InvalidRecipe(problems)
     recipe._origins = {key: str(node.origin) for key, node in tree.leaves()}
+    recipe._missing = tuple(missing)
     return recipe
 
 

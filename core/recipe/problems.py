@@ -50,6 +50,16 @@ class Problem:
         return f"{where}: {'; '.join(parts)}"
 
 
+@dataclass(frozen=True)
+class MissingFile(Problem):
+    """A file that a recipe names and that is not there; the recipe may be right all the same. ``whence`` says where it comes from."""
+
+    whence: str = ""
+
+    def __str__(self) -> str:
+        return "; ".join([super().__str__(), *([self.whence] if self.whence else []), f"another place: {self.key}=PATH"])
+
+
 class InvalidRecipe(RecipeError):
     """A recipe with one or more problems, all of them in ``problems``."""
 
@@ -57,7 +67,9 @@ class InvalidRecipe(RecipeError):
         self.problems = tuple(dict.fromkeys(problems))
         lines = [str(p) for p in self.problems]
         if len(lines) > 1:
-            lines = [f"{len(lines)} errors in the recipe", *(f"  {line}" for line in lines)]
+            only_files = all(isinstance(p, MissingFile) for p in self.problems)
+            what = "files that the recipe names are not there (nothing is downloaded)" if only_files else "errors in the recipe"
+            lines = [f"{len(lines)} {what}", *(f"  {line}" for line in lines)]
         super().__init__("\n".join(lines))
 
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, InstanceOf, PrivateAttr
 
 from ..schedule import Schedule
 from .nodes import Node
+from .problems import Problem
 
 Positive = Annotated[int, Ge(1)]
 Count = Annotated[int, Ge(0)]
@@ -118,8 +119,9 @@ class Augmentation(Section):
 class Objective(Section):
     """The adversarial losses. ``pose_swap`` is the probability that a sample is conditioned on another's camera; null: no conditioning.
 
-    ``reuse_fakes`` lets the discriminator's step take the images of the generator's step. ``blur`` is the standard deviation, in pixels,
-    of a Gaussian over what the discriminator sees. ``label_noise`` times the batch's deviation is added to the labels that it sees.
+    ``reuse_fakes`` lets the discriminator's step take the images of the generator's step. ``blur``, in pixels, is the
+    distance at which the Gaussian over what the discriminator sees has fallen to half. ``label_noise`` times the global batch's deviation
+    is added to the labels that it sees.
     """
 
     name: Literal["eg3d"] = "eg3d"
@@ -267,6 +269,7 @@ class Recipe(Section):
     _overrides: tuple[Node, ...] = PrivateAttr(default=())
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
     _check_files: bool = PrivateAttr(default=True)
+    _missing: tuple[Problem, ...] = PrivateAttr(default=())
 
     def __eq__(self, other: object) -> bool:
         """Equal when every value is, wherever it came from."""
@@ -283,6 +286,11 @@ class Recipe(Section):
     def source(self) -> str:
         """What it was loaded from: a shipped name or path, with ``@variant`` where one was chosen."""
         return self._source
+
+    @property
+    def missing(self) -> tuple[Problem, ...]:
+        """The files that it named in vain when it was loaded: key, path, and where each comes from."""
+        return self._missing
 
     @property
     def origins(self) -> dict[str, str]:
