@@ -20,6 +20,8 @@ from ..core.camera import Camera
 from ..core.scene import Scene, rendered_needs, second_view_needs
 from ..core.schedule import value_at
 from ..core.streams import Streams
+from .critic import Critic
+from .order import image_at
 from .priors import ActivePrior, PriorSet
 from .second_view import second_camera
 from .terms import MicroBatch, Term
@@ -44,7 +46,8 @@ class EG3DObjective:
     Generator: mean softplus(-D(G(z, c), c)) plus every prior of phase ``main``. Discriminator: mean softplus(D(fake)) +
     mean softplus(-D(real)). R1, every n steps with gain n: gamma / 2 * mean(|dD/dimage|^2 + |dD/dimage_raw|^2).
     Priors of phase ``own`` have latents, backward and optimiser step of their own (EG3D's density regularisation).
-    ``real_labels`` [N,25] are the data set's camera labels, from which fakes draw theirs.
+    ``real_labels`` [N,25] are the data set's camera labels, from which fakes draw theirs. Blur, augmentation and noise on labels are the
+    critic's, in every phase that asks it.
     """
 
     def __init__(self, recipe: Recipe, backbone: Backbone, real_labels: Tensor, priors: PriorSet) -> None:
@@ -53,6 +56,7 @@ class EG3DObjective:
         self.second_view = recipe.second_view
         self.neural_resolution = recipe.training.neural_resolution
         self.batch = recipe.training.batch
+        self.critic = Critic(self.spec, backbone, self.batch)
         self._effects = True
         self._fakes: dict[int, tuple[dict[str, Tensor], Tensor]] = {}
 
@@ -78,13 +82,17 @@ class EG3DObjective:
 
     def after_step(self, images: int, step: int, fabric: Any) -> None:
         """Be told once at the end of every step: ``images`` real images seen, ``step`` steps done, ``fabric`` for sums over processes."""
+        if self.critic.augmentation is not None:
+            self.critic.augmentation.after_step(step, fabric)
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint must hold for the objective to go on, as plain JSON."""
-        return {}
+        return {} if self.critic.augmentation is None else {"augmentation": self.critic.augmentation.state()}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Put ``state`` back; an empty one leaves the beginning's."""
+        if self.critic.augmentation is not None and "augmentation" in state:
+            self.critic.augmentation.restore(state["augmentation"])
 
     def resolution(self, micro: MicroBatch) -> int | None:
         """Return the resolution of the volume rendering at this step, None for the backbone's own."""
@@ -117,6 +125,15 @@ class EG3DObjective:
     def _labels(self, streams: Streams) -> Tensor:
         chosen = streams("labels").integers(len(self.real_labels), 1)[:, 0]
         return self.real_labels[chosen]
+
+    def _fake_labels_of_all(self, micro: MicroBatch, phase: str) -> Tensor:
+        """The labels [N,25] that all samples of the global batch draw in a phase."""
+        return self._labels(replace(micro.streams, indices=tuple(range(self.batch))).within(phase))
+
+    def _real_labels_of_all(self, micro: MicroBatch) -> Tensor:
+        """The labels [N,25] of all real images of the global batch."""
+        places = [image_at(micro.streams.seed, micro.images_seen + i, len(self.real_labels)) for i in range(self.batch)]
+        return self.real_labels[places]
 
     def _prepared(self, micro: MicroBatch, phase: str, update_averages: bool = False) -> tuple[Latents, Tensor]:
         """Mapped latents of a phase, ready for several renders and queries of one and the same shape, and their cameras' labels."""
@@ -152,7 +169,7 @@ class EG3DObjective:
         seen = self.backbone.critic_input(scene)
         if self.spec.reuse_fakes and self._effects:
             self._fakes[micro.number] = ({k: v.detach() for k, v in seen.items()}, labels)
-        logits = self.backbone.criticise(seen, labels)
+        logits = self.critic.logits(micro, "Gmain", seen, labels, partial(self._fake_labels_of_all, micro, "Gmain"))
         terms = [Term("G/adversarial", functional.softplus(-logits))]
         return terms + [entry.term(scene, micro) for entry in active]
 
@@ -170,20 +187,28 @@ class EG3DObjective:
             with torch.no_grad():
                 scene, fake_labels = self._render(micro, "Dmain", frozenset(), update_averages=True)
                 fake = self.backbone.critic_input(scene)
-        real = self.backbone.critic_input(micro.real, self.resolution(micro))
-        on_fake = self.backbone.criticise(fake, fake_labels)
-        on_real = self.backbone.criticise(real, micro.labels)
-        return [
+        drawn_in = "Gmain" if self.spec.reuse_fakes else "Dmain"
+        on_fake = self.critic.logits(micro, "Dmain/fake", fake, fake_labels, partial(self._fake_labels_of_all, micro, drawn_in))
+        real = self.critic.real_input(micro, self.resolution(micro))
+        on_real = self.critic.logits(micro, "Dmain/real", real, micro.labels, partial(self._real_labels_of_all, micro))
+        terms = [
             Term("D/fake", functional.softplus(on_fake)),
             Term("D/real", functional.softplus(-on_real)),
             Term("D/sign_real", on_real.detach().sign(), weight=0.0),
             Term("D/sign_fake", on_fake.detach().sign(), weight=0.0),
         ]
+        augmentation = self.critic.augmentation
+        if augmentation is not None:
+            if self._effects:
+                augmentation.observe(terms[2].value)
+            probability = torch.full((len(micro),), augmentation.probability, dtype=torch.float64)
+            terms.append(Term("augmentation/p", probability, weight=0.0))
+        return terms
 
     def _r1_terms(self, micro: MicroBatch) -> list[Term]:
-        real = self.backbone.critic_input(micro.real, self.resolution(micro))
+        real = self.critic.real_input(micro, self.resolution(micro))
         leaves: dict[str, Any] = {k: v.detach().requires_grad_() for k, v in real.items()}
-        logits = self.backbone.criticise(leaves, micro.labels)
+        logits = self.critic.logits(micro, "R1", leaves, micro.labels, partial(self._real_labels_of_all, micro))
         gradients = torch.autograd.grad(logits.sum(), list(leaves.values()), create_graph=True)
         penalty = torch.stack([g.square().flatten(1).sum(1) for g in gradients]).sum(0)
         assert self.spec.r1 is not None
