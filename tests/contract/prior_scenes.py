@@ -146,6 +146,11 @@ EYES = ["left_eye", "right_eye"]
 DECLARATIONS: dict[str, list[Declaration]] = {
     "background_separation": [Declaration(balls, nothing_in_view)],
     "coverage": [Declaration(balls, half_covered, {"foreground": 0.5, "background": 0.5})],
+    "density_monotonic": [
+        Declaration(soft_balls, constant_density, {"points": 500}),
+        Declaration(soft_balls, constant_density, {"points": 500, "form": "fixed", "smoothness": 0.025, "smooth_points": 50}),
+        Declaration(soft_balls, constant_density, {"points": 500, "as_published": True}),
+    ],
     "density_tv": [
         Declaration(soft_balls, constant_density, {"points": 50}),
         Declaration(soft_balls, constant_density, {"points": 50, "as_published": True}),
