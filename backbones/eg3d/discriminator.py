@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...core.errors import PriorzooError
-from .filtering import fir_kernel
+from .filtering import fir_kernel, laid_out
 from .layers import Conv2dLayer, FullyConnected
 from .mapping import MappingNetwork
 from .synthesis import channels_at
@@ -88,6 +88,7 @@ class DualDiscriminator(nn.Module):
     """
 
     resample_filter: Tensor
+    memory_format = "auto"  # of the images; auto: as they come
 
     def __init__(
         self,
@@ -127,9 +128,12 @@ class DualDiscriminator(nn.Module):
             if image_raw is None:
                 raise PriorzooError("discriminator: the dual discriminator reads image and image_raw, got image alone")
             x = torch.cat([image, resize(image_raw, self.resolution)], dim=1)
+        if self.memory_format != "auto":
+            x = laid_out(x, self.memory_format)
         for size in self.resolutions:
             x = self.get_submodule(f"b{size}")(x)
-        x = self.b4(x)
+        with torch.autocast(x.device.type, enabled=False):  # half precision is for the large maps; deviations want float32
+            x = self.b4(x.to(self.b4.out.weight.dtype))
         if not self.c_dim:
             return x
         code = self.mapping(None, label)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...core.errors import PriorzooError, did_you_mean
-from .filtering import fastest_layout, fir_kernel
+from .filtering import fir_kernel, laid_out
 from .layers import Noise
 from .synthesis import SynthesisBlock
 
@@ -53,6 +53,7 @@ class SuperResolution(nn.Module):
     """
 
     resample_filter: Tensor
+    memory_format = "auto"  # of the features
 
     def __init__(
         self,
@@ -100,7 +101,7 @@ class SuperResolution(nn.Module):
             wanted = (self.input_size, self.input_size)
             x = F.interpolate(x, wanted, mode="bilinear", align_corners=False, antialias=self.antialias)
             rgb = x[:, :3]
-        x = fastest_layout(x)
+        x = laid_out(x, self.memory_format)
         last = ws[:, -1:].expand(-1, 3, -1)
         x, image = self.block0(x, rgb, last, noise)
         raw = features[:, :3] if resized or self.block0.up else image

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .filtering import fastest_layout, fir_kernel, upsample2
+from .filtering import fir_kernel, laid_out, upsample2
 from .layers import Noise, SynthesisLayer, ToRGB
 
 
@@ -26,6 +26,7 @@ class SynthesisBlock(nn.Module):
     """
 
     resample_filter: Tensor
+    memory_format = "auto"  # of the features that the first block starts from
 
     def __init__(
         self,
@@ -51,7 +52,7 @@ class SynthesisBlock(nn.Module):
     def forward(self, x: Tensor | None, image: Tensor | None, ws: Tensor, noise: Noise = None) -> tuple[Tensor, Tensor]:
         """Features and image at this resolution; ``ws`` [B,3,w_dim] ([B,2,w_dim] for the first block): conv0, conv1, torgb."""
         if self.first:
-            x = fastest_layout(self.const.expand(len(ws), -1, -1, -1))
+            x = laid_out(self.const.expand(len(ws), -1, -1, -1), self.memory_format)
         else:
             assert x is not None
             x = self.conv0(x, ws[:, 0], noise)
