@@ -70,7 +70,7 @@ def numbers(*shape: int, seed: int = 0) -> Tensor:
 def test_fast_resampling_equals_the_literal_form(fast: Any, slow: Any) -> None:
     kernel = filtering.fir_kernel()
     extra = (numbers(5, 3, 3, 3, seed=1).requires_grad_(),) if "convolution" in fast.__name__ else ()
-    x = filtering.fastest_layout(numbers(2, 3, 8, 8)).requires_grad_()
+    x = filtering.laid_out(numbers(2, 3, 8, 8)).requires_grad_()
     got, wanted = fast(x, *extra, kernel), slow(x, *extra, kernel)
     assert got.shape[-1] in (4, 16) and torch.allclose(got, wanted)
     weight = numbers(*got.shape, seed=2)
