@@ -64,6 +64,7 @@ class Backbone(nn.Module):
     """
 
     registry_name: ClassVar[str] = ""
+    takes_background: ClassVar[bool] = False  # whether ``__init__`` and ``provides`` know the keyword ``background``: {name, options}
     generator: nn.Module
     discriminator: nn.Module | None
 

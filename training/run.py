@@ -59,7 +59,7 @@ def build_backbone(recipe: Recipe) -> Backbone:
     """Build the recipe's backbone with initial weights that depend on the seed alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derived_seed(recipe.seed, "initial weights"))
-        backbone: Backbone = BACKBONES.create(recipe.backbone.name, **recipe.backbone.options)
+        backbone: Backbone = BACKBONES.create(recipe.backbone.name, **recipe.backbone_options())
     return backbone
 
 

@@ -11,11 +11,12 @@ from torch import Tensor
 
 from ...core.camera import Camera
 from ...core.errors import PriorzooError
-from ...core.registry import register_backbone
+from ...core.registry import BACKGROUNDS, register_backbone
 from ...core.scene import Field, FieldSample, Rays, Samples, Scene
 from ...core.streams import Streams
 from ...rendering.compositing import density_from_raw, expected_depth, published_depth
 from ...rendering.rays import rays_from_camera
+from ..backgrounds.base import Background
 from ..base import Backbone, Latents, Sampling
 from .discriminator import DualDiscriminator, resize
 from .generator import LABEL, TriPlaneGenerator, camera_for
@@ -40,6 +41,8 @@ PROVIDES = frozenset(
     }
 )
 IMAGES = frozenset({"image", "image_raw"})
+BEHIND = frozenset({"composite_depth", "foreground_raw", "background_raw"})
+COLOURED = IMAGES | BEHIND - {"composite_depth"}
 MODES = ("random", "deterministic")
 
 
@@ -71,7 +74,8 @@ class EG3D(Backbone):
     """EG3D (Chan et al. 2022): tri-planes by StyleGAN2, volume rendering, super-resolution, dual discriminator.
 
     Options: see `EG3DOptions`. Parts: ``generator`` and ``discriminator`` carry the tensor names of the published
-    files. Prepared latents hold ``ws`` [B,num_ws,w_dim], and ``planes`` once `with_planes` was asked for.
+    files. Prepared latents hold ``ws`` [B,num_ws,w_dim], and ``planes`` once `with_planes` was asked for. ``background`` names what stands
+    behind the foreground and its options ; None: black, or white with ``white_back``.
 
     >>> backbone = EG3D(z_dim=4, w_dim=8, plane_resolution=8, plane_channels=2, channel_base=64, channel_max=8, decoder_hidden=4,
     ...                 superresolution="none", feature_channels=3, neural_resolution=4, image_resolution=8,
@@ -85,15 +89,17 @@ class EG3D(Backbone):
     (torch.Size([2, 3, 8, 8]), torch.Size([2, 1, 4, 4]))
     """
 
-    Options = EG3DOptions  # where recipes find the options' names and types
+    Options: type[EG3DOptions] = EG3DOptions  # where recipes find the options' names and types
     discriminator: DualDiscriminator
     generator: TriPlaneGenerator
 
-    def __init__(self, **options: Any) -> None:
+    takes_background = True
+
+    def __init__(self, *, background: Mapping[str, Any] | None = None, **options: Any) -> None:
         super().__init__()
-        self.options = EG3DOptions.from_mapping(options)
+        self.options = self.options_of(options, background)
         self.rendering = self.options.rendering()
-        self.generator = TriPlaneGenerator(self.options)
+        self.generator = TriPlaneGenerator(self.options, self._background(background))
         self.discriminator = DualDiscriminator(
             resolution=self.options.image_resolution,
             c_dim=LABEL,
@@ -106,10 +112,33 @@ class EG3D(Backbone):
         )
 
     @classmethod
-    def provides(cls, **options: Any) -> frozenset[str]:
+    def options_of(cls, options: Mapping[str, Any], background: Mapping[str, Any] | None) -> EG3DOptions:
+        """Return the checked options; raises PriorzooError for those that contradict each other."""
+        checked = cls.Options.from_mapping(dict(options))
+        if background is not None and checked.white_back:
+            raise PriorzooError(
+                f"backbone {cls.registry_name}: white_back is a background of its own; it cannot stand with {background['name']}"
+            )
+        return checked
+
+    @classmethod
+    def provides(cls, *, background: Mapping[str, Any] | None = None, **options: Any) -> frozenset[str]:
         """Everything but root-found surfaces; raises PriorzooError for options that contradict each other."""
-        EG3DOptions.from_mapping(options)
-        return PROVIDES
+        cls.options_of(options, background)
+        return PROVIDES if background is None else PROVIDES | BEHIND
+
+    def _background(self, background: Mapping[str, Any] | None) -> Background | None:
+        if background is None:
+            return None
+        options = {k: v for k, v in background.items() if k != "name"}
+        made = BACKGROUNDS.create(background["name"], channels=self.options.feature_channels, **options)
+        assert isinstance(made, Background)
+        return made
+
+    @property
+    def background(self) -> Background | None:
+        """What stands behind the foreground, if anything."""
+        return getattr(self.generator, "background", None)
 
     @property
     def image_resolution(self) -> int:
@@ -129,11 +158,12 @@ class EG3D(Backbone):
         self.rendering = self.options.rendering()
 
     def draw(self, n: int, streams: Streams) -> Latents:
-        """Draw ``n`` standard normal z."""
+        """Draw ``n`` standard normal z, and the background's own."""
         stream = streams("latents")
         if n != len(stream):
             raise PriorzooError(f"draw: {n} latents were asked for, the streams are those of {len(stream)} samples")
-        return Latents({"z": stream.normal(self.options.z_dim)})
+        behind = {} if self.background is None else self.background.draw(n, streams)
+        return Latents({"z": stream.normal(self.options.z_dim), **behind})
 
     def prepare(self, latents: Latents, condition: Tensor | None, *, truncation: float = 1.0, update_averages: bool = False) -> Latents:
         """Map z and the conditioning label [B,25] (None: zeros) to ``ws`` [B,num_ws,w_dim]."""
@@ -146,7 +176,10 @@ class EG3D(Backbone):
             scale = self.options.conditioning_scale if self.options.conditioning == "camera" else 0.0
             label = z.new_zeros(len(z), LABEL) if condition is None or scale == 0.0 else condition * scale
         w = mapping(z, label, update_average=update_averages)
-        return Latents({"ws": truncate(w, mapping.w_avg.to(w), truncation, self.generator.num_ws, self.options.truncation_cutoff)})
+        ws = truncate(w, mapping.w_avg.to(w), truncation, self.generator.num_ws, self.options.truncation_cutoff)
+        if self.background is None:
+            return Latents({"ws": ws})
+        return Latents({"ws": ws, **self.background.prepare(latents.tensors, truncation=truncation, update_averages=update_averages)})
 
     def with_planes(self, latents: Latents, streams: Streams | None = None) -> Latents:
         """Prepared latents that also hold their ``planes``, so that several renders and queries share them."""
@@ -182,9 +215,11 @@ class EG3D(Backbone):
         ``sampling`` "deterministic" places coarse samples in the middle of their strata and fine ones at equal steps of
         the cumulative distribution.
         """
-        missing = needs - PROVIDES
+        provides = PROVIDES if self.background is None else PROVIDES | BEHIND
+        missing = needs - provides
         if missing:
-            raise PriorzooError(f"backbone eg3d does not render {', '.join(sorted(missing))}; it renders {', '.join(sorted(PROVIDES))}")
+            name = self.registry_name
+            raise PriorzooError(f"backbone {name} does not render {', '.join(sorted(missing))}; it renders {', '.join(sorted(provides))}")
         size = self.options.neural_resolution if resolution is None else resolution
         latents = self.with_planes(latents, streams)
         planes = latents["planes"]
@@ -193,6 +228,9 @@ class EG3D(Backbone):
             return Scene(camera, field=field)
         with torch.autocast(planes.device.type, enabled=False):
             origins, directions = rays_from_camera(camera_for(camera, planes), size, size)
+            behind, distance = None, None
+            if self.background is not None and needs & (BEHIND | IMAGES):
+                behind, distance = self.background(latents.tensors, origins, directions)
             jitter, u = self._draws(len(planes), size * size, streams, sampling or Sampling(), like=planes)
             result = render_rays(
                 planes,
@@ -202,9 +240,11 @@ class EG3D(Backbone):
                 self.rendering,
                 jitter=jitter,
                 u=u,
-                colours=bool(needs & IMAGES),
+                colours=bool(needs & COLOURED),
+                background=behind,
             )
             scene = self._scene(camera, result, size, needs)
+            self._show_apart(scene, result, behind, distance, size, needs)
         scene["rays"] = Rays(origins, directions, size, size)
         scene["field"] = field
         if result.features is not None:
@@ -250,6 +290,22 @@ class EG3D(Backbone):
                 depth = expected_depth(march.weights, march.distances, far)
             scene["depth"] = depth.view(-1, 1, size, size)
         return scene
+
+    def _show_apart(
+        self, scene: Scene, result: Rendering, behind: Tensor | None, distance: Tensor | None, size: int, needs: frozenset[str]
+    ) -> None:
+        """Foreground and background apart, and the distance of both together."""
+        march = result.march
+        if "foreground_raw" in needs and result.foreground is not None:
+            scene["foreground_raw"] = (result.foreground[:, :3] * 2.0 - 1.0).reshape(-1, 3, size, size)
+        if "background_raw" in needs and behind is not None:
+            scene["background_raw"] = (behind[:, :3] * 2.0 - 1.0).reshape(-1, 3, size, size)
+        if "composite_depth" in needs:
+            if distance is None:
+                distance = torch.as_tensor(result.far).to(march.opacity).expand_as(march.opacity.unsqueeze(-1)).squeeze(-1)
+            whole = march.opacity + march.background_transmittance
+            depth = ((march.weights * march.distances).sum(dim=-1) + march.background_transmittance * distance) / whole
+            scene["composite_depth"] = depth.view(-1, 1, size, size)
 
     def _add_images(self, scene: Scene, features: Tensor, ws: Tensor, needs: frozenset[str], streams: Streams) -> None:
         raw = features[:, :3]

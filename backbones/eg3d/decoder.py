@@ -27,12 +27,16 @@ class Decoder(nn.Module):
             FullyConnected(hidden, 1 + out_features, lr_multiplier=lr_multiplier),
         )
 
-    def matrices(self, *, planes: int, colours: bool = True) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Effective weights and biases of both layers, acting on the *sum* over planes; without colours one output row."""
+    def layers(self) -> tuple[FullyConnected, Tensor, Tensor]:
+        """The first layer, and the effective weight and bias of the last one, density first."""
         first, last = self.net[0], self.net[2]
         assert isinstance(first, FullyConnected) and isinstance(last, FullyConnected)
+        return first, last.weight * last.weight_gain, last.bias * last.bias_gain
+
+    def matrices(self, *, planes: int, colours: bool = True) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Effective weights and biases of both layers, acting on the *sum* over planes; without colours one output row."""
+        first, w2, b2 = self.layers()
         w1, b1 = first.weight * (first.weight_gain / planes), first.bias * first.bias_gain
-        w2, b2 = last.weight * last.weight_gain, last.bias * last.bias_gain
         if not colours:
             w2, b2 = w2[:1], b2[:1]
         if self.density_gain != 1.0:
@@ -49,3 +53,21 @@ class Decoder(nn.Module):
         if not colours:
             return out[:, 0], None
         return out[:, 0], torch.sigmoid(out[:, 1:]) * COLOUR_SCALE + COLOUR_OFFSET
+
+
+class SplitDecoder(Decoder):
+    """BallGAN's form: last layers of their own for colours (``rgb_out``) and density (``sigma_out``, which starts from zero)."""
+
+    def __init__(self, in_features: int, hidden: int, out_features: int, *, lr_multiplier: float = 1.0, density_gain: float = 1.0) -> None:
+        super().__init__(in_features, hidden, out_features, lr_multiplier=lr_multiplier, density_gain=density_gain)
+        self.net = nn.Sequential(self.net[0], self.net[1])
+        self.rgb_out = FullyConnected(hidden, out_features, lr_multiplier=lr_multiplier)
+        self.sigma_out = FullyConnected(hidden, 1, lr_multiplier=lr_multiplier)
+        nn.init.zeros_(self.sigma_out.weight)
+
+    def layers(self) -> tuple[FullyConnected, Tensor, Tensor]:
+        """The first layer, and both last ones as one."""
+        first, last = self.net[0], (self.sigma_out, self.rgb_out)
+        assert isinstance(first, FullyConnected)
+        weight = torch.cat([layer.weight * layer.weight_gain for layer in last])
+        return first, weight, torch.cat([layer.bias * layer.bias_gain for layer in last])

@@ -5,8 +5,9 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from ...core.camera import Camera
-from .decoder import Decoder
-from .layers import Noise
+from ..backgrounds.base import Background
+from .decoder import Decoder, SplitDecoder
+from .layers import Noise, ToRGB
 from .mapping import MappingNetwork
 from .options import EG3DOptions
 from .superresolution import SuperResolution
@@ -16,9 +17,9 @@ LABEL = 25
 
 
 class TriPlaneGenerator(nn.Module):
-    """``backbone.mapping``, ``backbone.synthesis``, ``decoder`` and, where there is one, ``superresolution``."""
+    """``backbone.mapping``, ``backbone.synthesis``, ``decoder`` and, where there are, ``superresolution`` and ``background``."""
 
-    def __init__(self, options: EG3DOptions) -> None:
+    def __init__(self, options: EG3DOptions, background: Background | None = None) -> None:
         super().__init__()
         conditioned = options.conditioning != "none"
         self.backbone = PlaneGenerator(
@@ -41,13 +42,20 @@ class TriPlaneGenerator(nn.Module):
                 clamp=options.superresolution_clamp,
                 antialias=options.superresolution_antialias,
             )
-        self.decoder = Decoder(
+        decoder = SplitDecoder if options.decoder == "split" else Decoder
+        self.decoder = decoder(
             options.plane_channels,
             options.decoder_hidden,
             options.feature_channels,
             lr_multiplier=options.decoder_lr_multiplier,
             density_gain=options.density_gain,
         )
+        if options.torgb_init == "uniform":
+            for module in self.modules():
+                if isinstance(module, ToRGB):
+                    module.start_uniform()
+        if background is not None:
+            self.background = background
 
     @property
     def mapping(self) -> MappingNetwork:

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .filtering import downsample2, downsampling_convolution, fir_kernel, upsampling_convolution
+from .strips import convolve_in_strips, rows_of_a_strip
 
 SQRT2 = math.sqrt(2.0)
 LEAK = 0.2
@@ -59,9 +60,18 @@ class FullyConnected(nn.Module):
         return F.leaky_relu(x, LEAK) * SQRT2 if self.activation else x
 
 
+def carries_gradient(*tensors: Tensor) -> bool:
+    """Whether operations on these tensors are recorded for a backward pass."""
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+
+
 def demodulation(weight: Tensor, style: Tensor, gain: float = 1.0) -> Tensor:
-    """Factors [B,O] that give each output channel unit variance: gain / sqrt(sum_{i,k} (W s)^2 + 1e-8)."""
-    return (style.square() @ weight.square().sum(dim=(2, 3)).T + 1e-8).rsqrt() * gain
+    """Factors [B,O] that give each output channel unit variance: gain / sqrt(sum_{i,k} (W s)^2 + 1e-8).
+
+    Never under autocast: in float16 a sum over 4,608 squares overflows once styles are of size 4.
+    """
+    with torch.autocast(style.device.type, enabled=False):
+        return (style.to(weight.dtype).square() @ weight.square().sum(dim=(2, 3)).T + 1e-8).rsqrt() * gain
 
 
 class SynthesisLayer(nn.Module):
@@ -97,16 +107,24 @@ class SynthesisLayer(nn.Module):
     def forward(self, x: Tensor, w: Tensor, noise: Noise = None) -> Tensor:
         """Map [B,in,H,W] (H/2 where up-sampling) and w [B,w_dim] to [B,out,H,W]."""
         style = self.affine(w)
+        factor = demodulation(self.weight, style, SQRT2)
+        bias = self.bias * SQRT2
+        pattern = None
+        if noise is not None:
+            pattern = (self.noise_const if isinstance(noise, str) else noise(self.resolution)) * (self.noise_strength * SQRT2)
+        rows = rows_of_a_strip(self.weight, x.shape[-1], 2 if self.up else 1)
+        if rows < x.shape[-2] and x.device.type == "cpu" and not carries_gradient(x, style, factor, bias):
+            weight = self.weight * (style[:, None] * factor[:, :, None])[..., None, None]
+            kernel = self.resample_filter if self.up else None
+            return convolve_in_strips(x, weight, bias, rows, filter_kernel=kernel, noise=pattern, leak=LEAK, clamp=self.clamp)
         scaled = x * style[:, :, None, None]
         if self.up:
             y = upsampling_convolution(scaled, self.weight, self.resample_filter)
         else:
             y = F.conv2d(scaled, self.weight, padding=1)
-        factor = demodulation(self.weight, style, SQRT2)[:, :, None, None].to(y.dtype)
-        y = torch.addcmul((self.bias * SQRT2).to(y.dtype)[:, None, None], y, factor)
-        if noise is not None:
-            pattern = self.noise_const if isinstance(noise, str) else noise(self.resolution)
-            y = y + (pattern * (self.noise_strength * SQRT2)).to(y.dtype)
+        y = torch.addcmul(bias.to(y.dtype)[:, None, None], y, factor[:, :, None, None].to(y.dtype))
+        if pattern is not None:
+            y = y + pattern.to(y.dtype)
         y = F.leaky_relu(y, LEAK)
         return y if self.clamp is None else y.clamp(-self.clamp, self.clamp)
 
@@ -121,6 +139,12 @@ class ToRGB(nn.Module):
         self.weight = nn.Parameter(torch.randn(out_channels, in_channels, 1, 1))
         self.bias = nn.Parameter(torch.zeros(out_channels))
         self.weight_gain = 1.0 / math.sqrt(in_channels)
+
+    @torch.no_grad()
+    def start_uniform(self) -> None:
+        """Draw weight and bias from U(-1/sqrt(in), 1/sqrt(in)), as BallGAN's code starts them."""
+        for tensor in (self.weight, self.bias):
+            tensor.uniform_(-self.weight_gain, self.weight_gain)
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         """Map [B,in,H,W] and w [B,w_dim] to [B,out,H,W]."""

@@ -16,6 +16,8 @@ CHOICES = {
     "discriminator": ("auto", "dual", "single"),
     "depth": ("expected", "as_published"),
     "raw_image": ("rendered", "as_published"),
+    "decoder": ("joint", "split"),
+    "torgb_init": ("normal", "uniform"),
 }
 
 
@@ -26,7 +28,8 @@ class EG3DOptions:
     ``conditioning``: "camera" feeds the camera label to the mapping, "zero" feeds zeros through the same network (the
     published way to switch it off), "none" builds a mapping of z alone. ``superresolution``: none, 2x, 4x, 8x or 8xdc.
     ``depth: as_published`` clamps to the batch's range and has no usable gradient; ``raw_image: as_published`` hands
-    out the raw image that the 2x and 4x modules have written into.
+    out the raw image that the 2x and 4x modules have written into. ``decoder: split`` and ``torgb_init: uniform`` are BallGAN's: last
+    layers of their own for density (starting from zero) and colours, and torgb layers that start as torch's convolutions do.
     """
 
     z_dim: int = 512
@@ -40,6 +43,8 @@ class EG3DOptions:
     channel_base: int = 32768
     channel_max: int = 512
     noise: str = "random"
+    torgb_init: str = "normal"
+    decoder: str = "joint"
     decoder_hidden: int = 64
     decoder_lr_multiplier: float = 1.0
     feature_channels: int = 32

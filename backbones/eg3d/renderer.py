@@ -48,13 +48,17 @@ class RenderingOptions:
 
 @dataclass
 class Rendering:
-    """``features`` [B,C,R] in (-1,1) or None; the final ``march``; ``drawn`` distances and ``raw`` densities as drawn [B,R,N]."""
+    """``features`` [B,C,R] in (-1,1) or None; the final ``march``; ``drawn`` distances and ``raw`` densities as drawn [B,R,N].
+
+    ``foreground`` [B,C,R]: the features without what stands behind them.
+    """
 
     features: Tensor | None
     march: Intervals
     drawn: Tensor
     raw: Tensor
     far: float | Tensor
+    foreground: Tensor | None = None
 
 
 def query_planes(
@@ -82,10 +86,12 @@ def render_rays(
     jitter: Tensor,
     u: Tensor | None,
     colours: bool = True,
+    background: Tensor | None = None,
 ) -> Rendering:
     """Render rays [B,R,3] through planes [B,3,C,H,W].
 
-    Args: jitter [B,R,S] in [0,1) places the coarse samples; u [B,R,K] in [0,1] the fine ones (None: coarse alone).
+    Args: jitter [B,R,S] in [0,1) places the coarse samples; u [B,R,K] in [0,1] the fine ones (None: coarse alone);
+    background [B,C,R] in [0,1] shows through with what transmittance is left.
     The coarse samples are used again in the final march, not evaluated twice; gradients flow through all samples' values
     and through no distance.
     """
@@ -106,7 +112,7 @@ def render_rays(
     if u is None:
         march = march_intervals(raw, coarse)
         features = None if colour is None else _weighted(colour, sample_weights(march))
-        return Rendering(_finish(features, march, options), march, coarse, raw, far)
+        return Rendering(_finish(features, march, options, background), march, coarse, raw, far, features)
 
     with torch.no_grad():
         first = march_intervals(raw, coarse)
@@ -120,7 +126,8 @@ def render_rays(
         # A weighted sum has no order: the weights go back to where the colours are, instead of C colours being sorted.
         weights = torch.zeros_like(drawn_raw).scatter(-1, order, sample_weights(march))
         features = _weighted(colour, weights[..., :count]) + _weighted(colour_fine, weights[..., count:])
-    return Rendering(_finish(features, march, options), march, torch.cat([coarse, fine], dim=-1), drawn_raw, far)
+    drawn = torch.cat([coarse, fine], dim=-1)
+    return Rendering(_finish(features, march, options, background), march, drawn, drawn_raw, far, features)
 
 
 def _weighted(colours: Tensor, weights: Tensor) -> Tensor:
@@ -128,7 +135,7 @@ def _weighted(colours: Tensor, weights: Tensor) -> Tensor:
     return (colours * weights[:, None]).sum(dim=-1)
 
 
-def _finish(features: Tensor | None, march: Intervals, options: RenderingOptions) -> Tensor | None:
+def _finish(features: Tensor | None, march: Intervals, options: RenderingOptions, background: Tensor | None) -> Tensor | None:
     if features is None:
         return None
-    return add_background(features, march, white_back=options.white_back) * 2.0 - 1.0
+    return add_background(features, march, white_back=options.white_back, background=background) * 2.0 - 1.0

@@ -20,12 +20,12 @@ from .writing import plain_value
 ENTRY_KEYS = ("name", "weight", "interval", "phase")
 
 
-def read_part(validator: Validator, registry: Registry, node: Node, key: str) -> Part | _Invalid:
-    """Read ``{name: ..., option: value}``."""
+def read_part(validator: Validator, registry: Registry, node: Node, key: str, hidden: tuple[str, ...] = ()) -> Part | _Invalid:
+    """Read ``{name: ..., option: value}``; ``hidden`` arguments are the program's to give."""
     cls = _registered(validator, registry, node, key)
     if cls is None:
         return INVALID
-    options = _options(validator, cls, node.without("name"), key, keys=("name",))
+    options = _options(validator, cls, node.without("name"), key, keys=("name", *hidden))
     return INVALID if isinstance(options, _Invalid) else Part(name=node.value["name"].value, options=options)
 
 
@@ -59,6 +59,10 @@ def _registered(validator: Validator, registry: Registry, node: Node, key: str, 
         return None
     if name.value in names:
         return registry.get(name.value)
+    reason = registry.refusal(str(name.plain()))
+    if reason:
+        validator.report(Problem(name.origin, join(key, "name"), f"refused: {reason}", repr(name.plain()), ", ".join(names)))
+        return None
     broken = registry.broken().get(str(name.plain()))
     text = f"comes from a plug-in that failed to import ({broken})" if broken else f"not registered in {registry.kind}"
     validator.report(unknown_name(name.origin, join(key, "name"), text, str(name.plain()), names))

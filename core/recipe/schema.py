@@ -303,6 +303,12 @@ class Recipe(Section):
             key = key.rpartition(".")[0]
         return self._origins.get(key, "default")
 
+    def backbone_options(self) -> dict[str, Any]:
+        """Return the backbone's keyword arguments: its options, and ``background`` where there is one."""
+        background = self.background
+        behind = {} if background.name == "none" else {"background": {"name": background.name, **background.options}}
+        return {**self.backbone.options, **behind}
+
     def variant(self, name: str) -> Recipe:
         """Return the recipe of that variant, overrides applied after it; raises RecipeError with the nearest name."""
         from .loading import load_variant

@@ -16,11 +16,14 @@ EG3D: dict[str, Any] = {
     "decoder_hidden": 4, "neural_resolution": 8, "image_resolution": 16, "samples_coarse": 6, "samples_fine": 6,
     "discriminator_channel_base": 64, "discriminator_channel_max": 8,
 }  # fmt: skip
+SPHERE = {"name": "sphere", "z_dim": 4, "w_dim": 4, "mapping_layers": 2, "hidden": 8}
 SMALL: dict[str, list[dict[str, Any]]] = {
     "analytic_sphere": [{}],
+    "ballgan": [{**EG3D, "superresolution": "none", "feature_channels": 3, "background": SPHERE}],
     "eg3d": [
         {**EG3D, "superresolution": "none", "feature_channels": 3, "conditioning": "none", "noise": "none"},
         {**EG3D, "superresolution": "2x", "superresolution_input": 8, "superresolution_channels": (8, 4)},
+        {**EG3D, "superresolution": "none", "feature_channels": 3, "background": {"name": "colour", "rgb": [0.2, 0.5, 0.9]}},
     ],
 }
 
@@ -37,4 +40,6 @@ def build(name: str, options: dict[str, Any]) -> Backbone:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         backbone: Backbone = BACKBONES.create(name, **options)
+        if name == "ballgan":  # its density starts from zero weights: as if it had learnt something
+            torch.nn.init.normal_(backbone.generator.decoder.sigma_out.weight)
         return backbone.eval()
