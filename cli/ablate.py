@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from ..export.page import Row
+    from ..export.subjects import Subjects
 
 
 def command(
@@ -23,6 +24,7 @@ def command(
     out: Annotated[Path | None, typer.Option("--out", help="The ablation's folder. [default: runs/<recipe>]")] = None,
     only: Annotated[str, typer.Option("--only", help="Some of the variants, separated by commas.")] = "",
     allow_changes: Annotated[bool, typer.Option("--allow-changes", help="Continue although the recipe has changed.")] = False,
+    devices: Annotated[int | None, typer.Option("--devices", help="Devices to train and measure on.", min=1)] = None,
     report: Annotated[bool, typer.Option("--report/--no-report", help="Write report.html at the end.")] = True,
 ) -> None:
     """Train every variant from the same start, measure them and the start alike, and print the table.
@@ -38,24 +40,30 @@ def command(
     from ..export.subjects import read_subjects
     from ..training.ablation import run_ablation
     from ..training.memory import keep_freed_memory
+    from ..training.processes import launch, together
     from ..training.progress import part_bars
 
     # A log file has no width of its own: 80 columns would break every cell.
     console = Console(width=None if sys.stdout.isatty() else 160)
     started = time.monotonic()
     keep_freed_memory()
-    loaded = load_recipe(recipe, tuple(overrides or ()))
+    loaded = load_recipe(recipe, (*(overrides or ()), *([f"training.devices={devices}"] if devices else [])))
     folder = out or Path("runs") / Path(recipe).with_suffix("").name
     wanted = [name.strip() for name in only.split(",") if name.strip()]
-    with part_bars() as measuring:
+    # Other processes begin here, as copies of this command.
+    fabric = launch(loaded.training)
+    with together(fabric), part_bars() as measuring:
         run_ablation(
             loaded, folder, only=wanted, allow_changes=allow_changes, say=lambda line: console.print(line, markup=False),
-            report=measuring, monitors=default_monitors,
+            report=measuring, monitors=default_monitors, fabric=fabric,
         )  # fmt: skip
+    if not fabric.is_global_zero:
+        return
     subjects = read_subjects([folder])
     rows = subjects.rows
     print_tables(console, *full_table(rows, subjects.control))
     console.print(table("", *short_table(rows, subjects.control)))
+    print_published(console, subjects)
     for finding in findings(rows, subjects.control):
         console.print(f"{finding.name} against {finding.control}", style="bold", markup=False)
         for sentence in finding.sentences():
@@ -63,6 +71,13 @@ def command(
     if report:
         console.print(f"report: {write_report([folder])}", markup=False)
     console.print(f"{time.monotonic() - started:.0f} s")
+
+
+def print_published(console: Console, subjects: Subjects) -> None:
+    """Print the published table beside what was measured, where the recipe has one."""
+    if subjects.published is not None:
+        console.print(table("Beside the published table", *subjects.published.table(subjects.rows)))
+        console.print(subjects.published.caption, markup=False)
 
 
 def print_tables(console: Console, headings: list[str], rows: list[Row]) -> None:

@@ -15,22 +15,53 @@ if TYPE_CHECKING:
 
 
 def command(
-    runs: Annotated[list[str], typer.Argument(help="Run folders or result files; the first is what the others are compared to.")],
+    runs: Annotated[list[str], typer.Argument(help="Run folders or result files, the first being the reference; or one ablation folder.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Put results side by side; results of unequal protocols are refused, naming the field."""
     from ..core.errors import PriorzooError
     from ..metrics.protocol import Result, require_equal_protocols
+    from ..training.ablation import is_ablation
 
+    ablations = [run for run in runs if Path(run).is_dir() and is_ablation(run)]
+    if ablations:
+        if len(runs) > 1:
+            raise PriorzooError(f"compare: {ablations[0]} is an ablation, which is compared alone; name its runs to mix them with others")
+        _compare_ablation(runs[0], as_json)
+        return
     if len(runs) < 2:
         raise PriorzooError(f"compare needs at least two runs, got {len(runs)}")
-    results = [Result.load(find_result(run)) for run in runs]
+    results = [Result.load(find_result(run), features=False) for run in runs]
     _name_apart(results, runs)
     require_equal_protocols(results)
     if as_json:
         typer.echo(json.dumps(comparison(results), indent=1))
     else:
         print_comparison(results)
+
+
+def _compare_ablation(folder: str, as_json: bool) -> None:
+    """Compare the rows of an ablation to its control, and print the published table of its recipe beside them."""
+    from rich.console import Console
+
+    from ..core.errors import PriorzooError
+    from ..export.subjects import read_subjects
+    from ..metrics.protocol import require_equal_protocols
+    from .ablate import print_published
+
+    subjects = read_subjects([folder])
+    rows = sorted(subjects.rows, key=lambda row: row.name != subjects.control)
+    if len(rows) < 2:
+        raise PriorzooError(f"{folder}: one row of this ablation has been measured yet, {rows[0].name}; there is nothing to compare it to")
+    results = [row.result for row in rows]
+    require_equal_protocols(results)
+    if as_json:
+        beside = subjects.published
+        published = None if beside is None else beside.published.model_dump()
+        typer.echo(json.dumps({**comparison(results), "published": published}, indent=1))
+    else:
+        print_comparison(results)
+        print_published(Console(), subjects)
 
 
 def find_result(run: str) -> Path:
@@ -106,6 +137,8 @@ def _differences(results: Sequence[Result], key: str) -> list[Interval | None]:
 
 
 def _text(interval: Interval) -> str:
+    if interval.low != interval.low:  # NaN: a column without intervals
+        return f"{interval.value:+.3g}"
     star = "*" if interval.excludes_zero else " "
     return f"{interval.value:+.3g} [{interval.low:+.3g}, {interval.high:+.3g}]{star}"
 

@@ -2,52 +2,91 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
+    from ..core.recipe import Recipe
     from ..metrics.protocol import Result
+    from ..training.run import Run
 
-MEASURING = ("evaluation", "data", "segmenter", "estimator")
+DEVICES = ("auto", "cpu", "cuda")
 
 
 def command(
-    run: Annotated[str, typer.Argument(help="A run folder, a checkpoint folder, a .safetensors file or a shipped name.")],
+    run: Annotated[str, typer.Argument(help="A run or checkpoint folder, a .safetensors file, an official .pkl, or a shipped name.")],
     overrides: Annotated[list[str] | None, typer.Argument(help="Changes to how it is measured, such as evaluation.images=256.")] = None,
+    recipe: Annotated[str | None, typer.Option("--recipe", help="Take data and protocol from this recipe. [default: the run's]")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="The result's .json file. [default: results/ in the run]")] = None,
     data: Annotated[Path | None, typer.Option("--data", help="Where generated heads are kept. [default: data/ in the run]")] = None,
-    device: Annotated[str, typer.Option("--device", help="cpu or cuda.")] = "cpu",
+    device: Annotated[str, typer.Option("--device", help="auto (the recipe's), cpu or cuda.")] = "auto",
+    devices: Annotated[int | None, typer.Option("--devices", help="How many share the work. [default: training.devices]", min=1)] = None,
 ) -> None:
-    """Measure images and shapes by the run's own recipe and write the result with its protocol."""
+    """Measure images and shapes by the run's own recipe, or by another's, and write the result with its protocol.
+
+    The same command continues where it was stopped.
+    """
     from ..core.errors import PriorzooError
-    from ..core.recipe.loading import load_changed
-    from ..training.measuring import evaluator_for, result_path
+    from ..training.measuring import (
+        evaluator_for,
+        measure_run,
+        measuring_plan,
+        measuring_recipe,
+        result_path,
+        save_result,
+        unfinished_folder,
+    )
     from ..training.memory import keep_freed_memory
+    from ..training.processes import first_process_says, launch, together
     from ..training.progress import part_bars
     from ..training.run import load_run
 
     loaded = load_run(run)
-    for change in overrides or ():
-        if change.partition("=")[0].split(".")[0] not in MEASURING:
-            raise PriorzooError(
-                f"evaluate: {change!r} would change the model, not how it is measured; allowed are overrides of " + ", ".join(MEASURING)
-            )
-    recipe = load_changed(loaded.recipe, overrides or ())
+    protocol = measuring_recipe(*_changed(loaded, recipe, overrides or ()), run)
     target = out or result_path(run, loaded)
     if target.suffix != ".json":
         raise PriorzooError(f"--out must name a .json file, got {target}")
     _check_device(device)
     keep_freed_memory()
     folder = data or (target.parent.parent / "data" if out is None else target.parent / "data")
-    evaluator = evaluator_for(recipe, folder, device=device, progress=True)
     subject = Path(run).name or run
-    with part_bars(subject) as report:
-        result = evaluator(loaded.backbone(average=True), subject=subject, progress=report)
-    result.save(target)
-    print_result(result)
-    typer.echo(str(target))
+    # Other processes begin here, as copies of this command.
+    fabric = launch(measuring_plan(protocol.training, device=device, devices=devices))
+    with together(fabric):
+        evaluator = evaluator_for(protocol, folder, fabric=fabric, progress=True, say=_say)
+        with part_bars(subject) as report:
+            result = measure_run(
+                loaded, folder, evaluator=evaluator, subject=subject, progress=report, kept_in=unfinished_folder(target)
+            )  # fmt: skip
+        first_process_says(fabric, lambda: None if result is None else save_result(result, target))
+    if result is not None:
+        print_result(result)
+        typer.echo(str(target))
+
+
+def _changed(loaded: Run, recipe: str | None, overrides: Sequence[str]) -> tuple[Run, Recipe | None]:
+    """The run and the recipe that it is measured by, one of them with overrides; those that would change the model are refused."""
+    from ..core.errors import PriorzooError
+    from ..core.recipe import load_recipe
+    from ..core.recipe.loading import load_changed
+    from ..training.measuring import MEASURING
+
+    for change in overrides:
+        if change.partition("=")[0].split(".")[0] not in MEASURING:
+            raise PriorzooError(
+                f"evaluate: {change!r} would change the model, not how it is measured; allowed are overrides of " + ", ".join(MEASURING)
+            )
+    if recipe is not None:
+        return loaded, load_recipe(recipe, tuple(overrides))
+    return replace(loaded, recipe=load_changed(loaded.recipe, overrides)), None
+
+
+def _say(text: str) -> None:
+    typer.echo(text, err=True)
 
 
 def print_result(result: Result) -> None:
@@ -70,7 +109,7 @@ def print_result(result: Result) -> None:
         table.add_row(
             label,
             f"{value.value:.4g}",
-            f"{value.low:.4g} .. {value.high:.4g}",
+            f"{value.low:.4g} .. {value.high:.4g}" if value.low == value.low else "",
             str(value.count),
             "" if true is None else f"{true.value:.4g}",
         )
@@ -82,7 +121,7 @@ def _check_device(device: str) -> None:
 
     from ..core.errors import PriorzooError
 
-    if device.split(":")[0] not in ("cpu", "cuda"):
-        raise PriorzooError(f"--device must be cpu or cuda, got {device!r}")
-    if device.startswith("cuda") and not torch.cuda.is_available():
+    if device not in DEVICES:
+        raise PriorzooError(f"--device must be one of {', '.join(DEVICES)}, got {device!r}; CUDA_VISIBLE_DEVICES chooses among several")
+    if device == "cuda" and not torch.cuda.is_available():
         raise PriorzooError(f"--device {device}: this machine, or this build of torch, has no CUDA device")

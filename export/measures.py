@@ -93,7 +93,7 @@ def short_table(rows: Sequence[Measured], control: str | None) -> tuple[list[str
     """
     keys = [key for key in TABLE_COLUMNS if key in present_columns(rows)]
     switches = list(dict.fromkeys(name for row in rows for name in row.switches))
-    headings = ["model", *switches, *(_heading(key) for key in keys)]
+    headings = ["model", *switches, *(heading(key) for key in keys)]
     reference = _named(rows, control)
     out = []
     for row in rows:
@@ -122,7 +122,7 @@ def full_table(rows: Sequence[Measured], control: str | None) -> tuple[list[str]
             true = _true_value(rows, key)
             if with_true:
                 cells.append(Cell("" if true is None else number(true.value)))
-            out.append(Row(_heading(key), cells, COLUMNS[key].meaning))
+            out.append(Row(heading(key), cells, COLUMNS[key].meaning))
     return headings, out
 
 
@@ -169,16 +169,20 @@ def meanings(rows: Sequence[Measured]) -> list[tuple[str, list[tuple[str, str]]]
     """Return, group by group, the heading and the meaning of every measured column."""
     keys = present_columns(rows)
     groups = [(title, [k for k in keys if COLUMNS[k].group == group]) for group, title in GROUP_NAMES.items()]
-    return [(title, [(_heading(key), COLUMNS[key].meaning + ".") for key in inside]) for title, inside in groups if inside]
+    return [(title, [(heading(key), COLUMNS[key].meaning + ".") for key in inside]) for title, inside in groups if inside]
 
 
 def _images(row: Measured, reference: Measured) -> list[str]:
-    words = {BETTER: "better", WORSE: "worse", "": "no difference beyond chance"}
-    return [
-        f"{COLUMNS[key].label} {difference_text(row.result, reference.result, key)}, {words[verdict(row.result, reference.result, key)]}"
-        for key in _shared(row, reference)
-        if COLUMNS[key].group == "images"
-    ]
+    keys = [key for key in _shared(row, reference) if COLUMNS[key].group == "images"]
+    return [f"{COLUMNS[key].label} {difference_text(row.result, reference.result, key)}, {_in_words(row, reference, key)}" for key in keys]
+
+
+def _in_words(row: Measured, reference: Measured, key: str) -> str:
+    how = verdict(row.result, reference.result, key)
+    if how:
+        return how
+    known = math.isfinite(judged_difference(row.result, reference.result, key).low)
+    return "no difference beyond chance" if known else "without interval"
 
 
 def _listed(items: Sequence[str]) -> str:
@@ -219,7 +223,12 @@ def _true_value(rows: Sequence[Measured], key: str) -> Interval | None:
     return next((true for row in rows if (true := row.result.true_value(key)) is not None), None)
 
 
-def _heading(key: str) -> str:
+def heading(key: str) -> str:
+    """Return a column's label with its unit and an arrow to where better is.
+
+    >>> heading("fid"), heading("precision")
+    ('FID ↓', 'precision ↑')
+    """
     column = COLUMNS[key]
     arrow = {HIGHER: " ↑", TRUE: " → true"}.get(column.goal, " ↓")
     unit = column.unit.replace("^2", "²")

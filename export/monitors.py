@@ -50,6 +50,7 @@ class FullMeasures:
         self.done = trainer.images // self.every
         self._evaluator = self._evaluator or evaluator_of(trainer.recipe, trainer.sources, device=trainer.fabric.device)
         result = self._evaluator(trainer.average, subject=trainer.folder.name)
+        assert result is not None, "the evaluator has one process: this one"
         result.save(trainer.folder / "results" / f"evaluation-{trainer.images:09d}.json")
         return {f"evaluation/{key}": result.value(key).value for key in result.columns()}
 

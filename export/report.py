@@ -44,7 +44,7 @@ def report_html(subjects: Subjects, *, heads: int = 4, resolution: int = 96) -> 
     rows = subjects.rows
     sections = [Section("short", "In short", _in_short(subjects))]
     if rows:
-        table = page.table(*short_table(rows, subjects.control)) + _table_note(subjects)
+        table = page.table(*short_table(rows, subjects.control)) + _table_note(subjects) + _published(subjects)
         sections.append(Section("table", "Table", table))
     sections.append(Section("heads", "The same latents side by side", gallery(subjects, heads, resolution)))
     sections.append(Section("profile", "Depth through an eye", reconstructions(subjects)))
@@ -97,6 +97,14 @@ def _table_note(subjects: Subjects) -> str:
             "is the change of the distance to the true value, negative is closer. ▲ better, ▼ worse, where the interval excludes zero."
         )
     return page.paragraph(text, soft=True)
+
+
+def _published(subjects: Subjects) -> str:
+    """The published table beside what was measured, where the recipe has one."""
+    beside = subjects.published
+    if beside is None:
+        return ""
+    return "<h3>Beside the published table</h3>" + page.table(*beside.table(subjects.rows)) + page.paragraph(beside.caption, soft=True)
 
 
 def _curves(subjects: Subjects) -> str:

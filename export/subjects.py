@@ -15,6 +15,7 @@ from ..training.measuring import result_path
 from ..training.run import Run, load_run, read_record
 from .curves import LINE_COLOURS
 from .measures import Measured
+from .published import PublishedTable
 
 if TYPE_CHECKING:
     from ..metrics.protocol import Result
@@ -39,11 +40,15 @@ class Subject:
 
 @dataclass
 class Subjects:
-    """Models to be reported together: the first is the reference of ``differences`` unless ``control`` names another."""
+    """Models to be reported together: the first is the reference of ``differences`` unless ``control`` names another.
+
+    ``published``: the table that an ablation's recipe copies from elsewhere.
+    """
 
     title: str
     models: list[Subject]
     control: str | None
+    published: PublishedTable | None = None
 
     @property
     def colours(self) -> dict[str, str]:
@@ -88,7 +93,9 @@ def _of_ablation(folder: Path) -> Subjects:
         metrics, record = ([], {}) if start else (read_metrics(place), read_record(place))
         models.append(Subject(row.name, run, ablation.result(row), metrics, record, row.switches, start))
     measured = {row.name for row in ablation.rows}
-    return Subjects(ablation.name, models, ablation.control if ablation.control in measured else None)
+    published = ablation.recipe.evaluation.published
+    beside = None if published is None else PublishedTable(published, (BASE, *ablation.recipe.variants))
+    return Subjects(ablation.name, models, ablation.control if ablation.control in measured else None, beside)
 
 
 def _of_run(place: str | Path) -> Subject:
@@ -96,7 +103,7 @@ def _of_run(place: str | Path) -> Subject:
 
     run = load_run(place)
     path = result_path(place, run)
-    result = Result.load(path) if path.is_file() else None
+    result = Result.load(path, features=False) if path.is_file() else None
     return Subject(run.folder.resolve().name, run, result, read_metrics(run.folder), read_record(run.folder))
 
 

@@ -30,6 +30,23 @@ _TABLE = (
     Column("kd_heads", "KD(heads) x100", "", "images", LOWER, "kernel distance of our own features of heads; not KID"),
     Column("fid", "FID", "", "images", LOWER, "Frechet distance of Inception features, by torch-fidelity"),
     Column("kid", "KID x100", "", "images", LOWER, "kernel distance of Inception features"),
+    Column("is", "IS", "", "images", HIGHER, "Inception Score of generated images, by torch-fidelity"),
+    Column(
+        "precision",
+        "precision",
+        "",
+        "images",
+        HIGHER,
+        "share of generated images on the manifold of real ones, in the same features",
+    ),
+    Column(
+        "recall",
+        "recall",
+        "",
+        "images",
+        HIGHER,
+        "share of real images on the manifold of generated ones; without interval",
+    ),
     Column(
         "truth_depth",
         "depth",

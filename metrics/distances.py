@@ -15,6 +15,8 @@ from torch import Tensor
 
 from ..core.errors import PriorzooError
 
+CHUNK = 1 << 25  # pairs held at once: 256 MiB of float64
+
 
 @dataclass(frozen=True)
 class Distance:
@@ -69,13 +71,22 @@ def kernel_distance(features: Tensor, reference: Tensor) -> Distance:
     True
     """
     x, y = _checked(features, reference)
-    n, m, width = len(x), len(y), x.shape[1]
-    xx, yy, xy = ((a @ b.T / width + 1) ** 3 for a, b in ((x, x), (y, y), (x, y)))
-    within_x = (xx.sum(1) - xx.diagonal()) / (n - 1)
-    within_y = (yy.sum() - yy.diagonal().sum()) / (m * (m - 1))
-    value = float(within_x.mean() + within_y - 2 * xy.mean())
-    influence = 2 * (within_x - xy.mean(1))
+    n, m = len(x), len(y)
+    within_x = (_kernel_sums(x, x) - _kernel_of_itself(x)) / (n - 1)
+    within_y = float((_kernel_sums(y, y) - _kernel_of_itself(y)).sum()) / (m * (m - 1))
+    across = _kernel_sums(x, y) / m
+    value = float(within_x.mean() + within_y - 2 * across.mean())
+    influence = 2 * (within_x - across)
     return Distance(value, value + influence - influence.mean())
+
+
+def _kernel_sums(x: Tensor, y: Tensor) -> Tensor:
+    """Sum of k(x_i, y_j) over j, [n]; a few rows at a time, for 50,000 images have 2.5e9 pairs."""
+    return torch.cat([(part @ y.T / x.shape[1] + 1).pow_(3).sum(1) for part in torch.split(x, max(1, CHUNK // len(y)))])
+
+
+def _kernel_of_itself(x: Tensor) -> Tensor:
+    return (x.square().sum(1) / x.shape[1] + 1) ** 3
 
 
 def _checked(features: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:

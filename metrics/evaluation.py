@@ -6,7 +6,6 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,28 +16,19 @@ from torch import Tensor
 
 from ..backbones.base import Backbone, Latents, Sampling
 from ..core.camera import Camera
-from ..core.errors import DataError, PriorzooError
+from ..core.errors import DataError
 from ..core.scene import Scene
 from ..core.streams import fixed_streams
 from ..segmenters.base import Estimator, Segmenter
+from .generating import at_precision, generated_features, samples_per_ray
 from .geometry import turned
-from .images import Extractor, create_extractor, generated_images, module_hash
+from .images import Extractor, create_extractor, module_hash
 from .inversion import inversion_rules, invert
 from .protocol import VERSION, Result
-from .reference import FRONTAL, RealImages, frontal_labels, read_held_out, read_true_heads
-from .shapes import (
-    EROSION,
-    FOREGROUND_OPACITY,
-    HARDEST,
-    NEIGHBOUR_ANGLE,
-    SOLID_OPACITY,
-    SURFACE,
-    Truth,
-    against_estimate,
-    against_truth,
-    distribution,
-    scene_of_truth,
-)
+from .real_features import RealFeatures, real_features
+from .reference import FRONTAL, EvaluationData, frontal_labels, read_held_out, read_true_heads
+from .shapes import NEIGHBOUR_ANGLE, SURFACE, Truth, against_estimate, against_truth, distribution, scene_of_truth, shape_rules
+from .sharing import ALONE, Processes, shared_out
 from .statistics import Array
 
 if TYPE_CHECKING:
@@ -46,20 +36,7 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str, int, int], None]
 """Called with the part (images, inversion, shapes), how much of it is done, and how much there is."""
-REAL_BATCH = 64
 KEPT = 4  # inverted heads that a result carries for pictures
-
-
-@dataclass
-class EvaluationData:
-    """``real``: the images that generated ones are compared with, and whose cameras they take. ``held_out``,
-    ``truth``: paths of the
-    held-out images and their truth, None where shapes have no truth.
-    """
-
-    real: RealImages
-    held_out: Path | None = None
-    truth: Path | None = None
 
 
 class Evaluator:
@@ -67,7 +44,9 @@ class Evaluator:
 
     ``evaluation``: the recipe's section of that name. ``segmenter`` and ``estimator`` may be None: what needs them is
     then left out, as the true columns are without ``data.truth``. ``conditioned``: whether the models map latents
-    under their camera.
+    under their camera. ``processes`` share the work, all calling the same; the result does not depend on how many they
+    are. ``cache``: the folder that keeps the real images' features, by default the section's ``feature_cache``.
+    ``say`` is told what a person should know.
     """
 
     def __init__(
@@ -80,84 +59,104 @@ class Evaluator:
         conditioned: bool = False,
         extractor: Extractor | None = None,
         device: torch.device | str = "cpu",
+        processes: Processes = ALONE,
+        cache: Path | None = None,
+        say: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.plan, self.data, self.conditioned = evaluation, data, conditioned
-        self.device = torch.device(device)
+        self.device, self.processes, self.say = torch.device(device), processes, say
+        self.cache = cache if evaluation.feature_cache is None else Path(evaluation.feature_cache)
         self.segmenter = None if segmenter is None else segmenter.to(self.device).eval()
         self.estimator = None if estimator is None else estimator.to(self.device).eval()
         weights = None if evaluation.inception_weights is None else str(evaluation.inception_weights)
         self.extractor = extractor or create_extractor(evaluation.features, weights, self.device)
         self.seconds: dict[str, float] = {}
-        self._reference: Tensor | None = None
-        self._data_hash = ""
-        self._real_side = 0
+        self._real: RealFeatures | None = None
         self._heads: Truth | None = None
         self._inverted: Truth | None = None
         self._true: dict[str, Array] = {}
 
-    def __call__(self, backbone: Backbone, *, subject: str = "model", progress: Progress | None = None) -> Result:
-        """Measure one model; its mode and gradients are left as they were. ``subject`` names it for people."""
-        report = progress or (lambda part, done, total: None)
-        self._prepare(report)
-        if self._real_side != backbone.image_resolution:
+    def __call__(
+        self, backbone: Backbone, *, subject: str = "model", progress: Progress | None = None, kept_in: Path | None = None
+    ) -> Result | None:
+        """Measure one model; its mode and gradients are left as they were. The first process gets the result, others None.
+
+        ``subject`` names it for people. In the folder ``kept_in`` generated images' features are written as they are
+        made, so that an evaluation that was stopped goes on there; the caller removes it.
+        """
+        report = progress if progress is not None and self.processes.rank == 0 else _unheard
+        if self.data.real.resolution != backbone.image_resolution:
             raise DataError(
                 f"{subject}: makes images of {backbone.image_resolution} x {backbone.image_resolution} pixels, the data set's have "
-                f"{self._real_side} x {self._real_side}; evaluate against images of the same size"
+                f"{self.data.real.resolution} x {self.data.real.resolution}; evaluate against images of the same size"
             )
-        seconds = dict(self.seconds)
         training = backbone.training
-        backbone.to(self.device).eval()
-        try:
-            with _timed(seconds, "images"):
-                terms, features = self._images(backbone, report)
-            with _timed(seconds, "inversion"):
-                measures, inverted = self._against_truth(backbone, report)
-                terms.update(measures)
-            with _timed(seconds, "shapes"):
-                terms.update(self._shapes(backbone, report))
-            protocol = self._protocol(backbone)
-        finally:
-            backbone.train(training)
+        with at_precision("32-true", self.device):
+            self._prepare(report)
+            backbone.to(self.device).eval()
+            try:
+                return self._measure(backbone, subject, report, kept_in)
+            finally:
+                backbone.train(training)
+
+    def _measure(self, backbone: Backbone, subject: str, report: Progress, kept_in: Path | None) -> Result | None:
+        seconds = dict(self.seconds)
+        protocol = self._protocol(backbone)
+        with _timed(seconds, "images"):
+            terms, features = self._images(backbone, report, protocol["images"], kept_in)
+        with _timed(seconds, "inversion"):
+            measures, inverted = self._against_truth(backbone, report)
+            terms.update(measures)
+        with _timed(seconds, "shapes"):
+            terms.update(self._shapes(backbone, report))
+        if self.processes.rank:
+            return None
         true = {key: value for key, value in self._true.items() if key in terms}
         return Result(subject, protocol, terms, true, features, seconds, inverted)
 
     # ------------------------------------------------------------------------------------------- the model
 
-    def _images(self, backbone: Backbone, report: Progress) -> tuple[dict[str, Array], Array]:
-        plan = self.plan
-        made = generated_images(
+    def _images(
+        self, backbone: Backbone, report: Progress, protocol: dict[str, Any], kept_in: Path | None
+    ) -> tuple[dict[str, Array], NDArray[Any] | None]:
+        assert self._real is not None
+        made = generated_features(
             backbone,
             self.data.real.labels,
-            images=plan.images,
-            batch=plan.batch,
-            seed=plan.seed,
+            self.extractor,
+            self.plan,
             conditioned=self.conditioned,
-            progress=lambda done: report("images", done, plan.images),
+            processes=self.processes,
+            kept_in=kept_in,
+            belongs_to=protocol,
+            say=self.say,
+            progress=lambda done: report("images", done, self.plan.images),
         )
-        features = torch.cat([self.extractor(image).cpu() for image in made])
-        assert self._reference is not None
-        frechet, kernel = self.extractor.distances(features, self._reference)
-        hundred = 100.0  # kernel distances are shown times 100, as KID is
-        terms = {
-            self.extractor.frechet_column: frechet.terms.numpy(),
-            self.extractor.kernel_column: hundred * kernel.terms.numpy(),
-        }
-        return terms, features.numpy().astype(np.float32)
+        reference = self._real.features
+        if made is None or reference is None:
+            return {}, None
+        terms = self.extractor.measures(made.to(self.device), reference.to(self.device))
+        features = made[:, : reference.shape[1]].numpy().astype(np.float32)
+        return {column: values.cpu().numpy() for column, values in terms.items()}, features
 
     def _against_truth(self, backbone: Backbone, report: Progress) -> tuple[dict[str, Array], dict[str, NDArray[Any]]]:
         """Measures of the inverted heads, and the first of these heads for pictures."""
         if self._inverted is None:
             return {}, {}
         truth = self._inverted
-        parts, kept = [], []
-        for first in range(0, len(truth), self.plan.batch):
+
+        def measure(first: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
             heads = truth[first : first + self.plan.batch]
             latents = self._inverse(backbone, heads, first, _offset(report, "inversion", first, len(truth)))
             scene = self._render(backbone, latents, heads.camera, first, SURFACE | {"image"})
-            kept.append({name: scene[name][: max(0, KEPT - first)] for name in ("image", "depth", "opacity")})
+            kept = {name: scene[name][: max(0, KEPT - first)].cpu() for name in ("image", "depth", "opacity")}
             difference = (scene.image - _sized(heads.image, scene.image)).square().flatten(1).mean(1).sqrt() / 2
-            parts.append({**against_truth(scene, heads), "truth_image": difference})
-        return _joined(parts), {**_kept(kept), **self._kept_truth()}
+            return _at_home({**against_truth(scene, heads), "truth_image": difference}), kept
+
+        parts = shared_out(self.processes, range(0, len(truth), self.plan.batch), measure)
+        if parts is None:
+            return {}, {}
+        return _joined([measures for measures, _ in parts]), {**_kept([kept for _, kept in parts]), **self._kept_truth()}
 
     def _inverse(self, backbone: Backbone, heads: Truth, first: int, report: Callable[[float], None]) -> Latents:
         """Latents of some held-out heads; ``report`` is told how many heads' worth of steps are done."""
@@ -190,15 +189,18 @@ class Evaluator:
             return {}
         total = self.plan.geometry_samples
         labels = self._geometry_labels(total)
-        parts = []
-        for first in range(0, total, self.plan.batch):
+
+        def measure(first: int) -> dict[str, Tensor]:
             camera = Camera.from_label(labels[first : first + self.plan.batch])
             latents = self._latents(backbone, first, camera)
             scene = self._render(backbone, latents, camera, first, SURFACE | {"image", "weights", "distances"})
             other = self._render(backbone, latents, turned(camera, NEIGHBOUR_ANGLE), first, SURFACE)
-            parts.append(self._measured(scene, other))
+            measures = _at_home(self._measured(scene, other))
             report("shapes", first + len(camera), total)
-        return _joined(parts)
+            return measures
+
+        parts = shared_out(self.processes, range(0, total, self.plan.batch), measure)
+        return {} if parts is None else _joined(parts)
 
     def _measured(self, scene: Scene, other: Scene | None) -> dict[str, Tensor]:
         assert self.segmenter is not None
@@ -238,63 +240,63 @@ class Evaluator:
     # ------------------------------------------------------------------------- what does not depend on the model
 
     def _prepare(self, report: Progress) -> None:
-        if self._reference is not None:
+        if self._real is not None:
             return
+        real = self.data.real
         with _timed(self.seconds, "real images"):
-            self._reference, self._data_hash = self._real_features(report)
-        if self.data.held_out is None or self.data.truth is None:
-            return
-        with _timed(self.seconds, "true heads"):
-            if self.plan.held_out:
-                self._inverted = read_held_out(self.data.held_out, self.data.truth, heads=self.plan.held_out).to(self.device)
-                scene = scene_of_truth(self._inverted)
-                self._true.update(_joined([against_truth(scene, self._inverted)]))
-            self._heads = read_true_heads(self.data.held_out, self.data.truth, heads=self.plan.geometry_samples).to(self.device)
-            if self.segmenter is not None:
-                other = None if self._heads.other is None else scene_of_truth(self._heads.other)
-                self._true.update(_joined([self._measured(scene_of_truth(self._heads), other)]))
+            known = real_features(
+                real,
+                self.extractor,
+                processes=self.processes,
+                cache=self.cache,
+                say=self.say,
+                progress=lambda done: report("real images", done, len(real)),
+            )
+        if self.data.held_out is not None and self.data.truth is not None:
+            with _timed(self.seconds, "true heads"):
+                self._read_true_heads(self.data.held_out, self.data.truth)
+        self._real = known
 
-    def _real_features(self, report: Progress) -> tuple[Tensor, str]:
-        digest, features, total = hashlib.sha256(), [], len(self.data.real)
-        for first in range(0, total, REAL_BATCH):
-            images, labels = self.data.real.batch(list(range(first, min(total, first + REAL_BATCH))))
-            self._real_side = images.shape[-1]
-            digest.update(images.numpy().tobytes() + labels.numpy().tobytes())
-            features.append(self.extractor(images).cpu())
-            report("real images", min(total, first + REAL_BATCH), total)
-        return torch.cat(features), digest.hexdigest()[:16]
+    def _read_true_heads(self, held_out: Path, truth: Path) -> None:
+        """Heads whose shape is known, on every process; what they themselves measure."""
+        if self.plan.held_out:
+            self._inverted = read_held_out(held_out, truth, heads=self.plan.held_out).to(self.device)
+            scene = scene_of_truth(self._inverted)
+            self._true.update(_joined([against_truth(scene, self._inverted)]))
+        self._heads = read_true_heads(held_out, truth, heads=self.plan.geometry_samples).to(self.device)
+        if self.segmenter is not None:
+            other = None if self._heads.other is None else scene_of_truth(self._heads.other)
+            self._true.update(_joined([self._measured(scene_of_truth(self._heads), other)]))
 
     def _protocol(self, backbone: Backbone) -> dict[str, Any]:
+        assert self._real is not None
         plan = self.plan
-        own = self._samples_per_ray(backbone)
         protocol: dict[str, Any] = {
             "version": VERSION,
             "seed": plan.seed,
-            "precision": "float32",
             "device": self.device.type,
             "conditioned": self.conditioned,
             "images": {
                 "count": plan.images,
+                "precision": plan.precision,
                 "resolution": backbone.image_resolution,
                 "sampling": "random",
-                "samples_per_ray": own,
+                "samples_per_ray": samples_per_ray(backbone, self.data.real.labels, seed=plan.seed, conditioned=self.conditioned),
                 "features": self.extractor.name,
                 "extractor": self.extractor.hash,
+                **self.extractor.rules(plan.images),
                 "real": len(self.data.real),
-                "data": self._data_hash,
+                "data": self.processes.broadcast(self._real.data),
             },
             "shapes": {
                 "samples": plan.geometry_samples,
+                "precision": "32-true",
                 "resolution": self._resolution(backbone),
                 "sampling": "deterministic",
                 "coarse": plan.sampling.coarse,
                 "fine": plan.sampling.fine,
                 "frontal": FRONTAL,
-                "foreground_opacity": FOREGROUND_OPACITY,
-                "erosion": EROSION,
-                "hardest": HARDEST,
-                "solid_opacity": SOLID_OPACITY,
-                "neighbour_angle": NEIGHBOUR_ANGLE,
+                **shape_rules(),
                 "true_heads": 0 if self._heads is None else len(self._heads),
                 "segmenter": None if self.segmenter is None else module_hash(self.segmenter),
                 "estimator": None if self.estimator is None else module_hash(self.estimator),
@@ -311,23 +313,6 @@ class Evaluator:
                 "images": _hash(self._inverted.image),
             }
         return protocol
-
-    @torch.no_grad()
-    def _samples_per_ray(self, backbone: Backbone) -> int | None:
-        """How many samples a ray has under the backbone's own sampling; None for a backbone that does not say."""
-        camera = Camera.from_label(self.data.real.labels[:1].to(self.device))
-        try:
-            scene = backbone.render(
-                self._latents(backbone, 0, camera),
-                camera,
-                frozenset({"weights"}),
-                resolution=4,
-                streams=fixed_streams(self.plan.seed, 1, device=self.device),
-                sampling=Sampling("random"),
-            )
-            return int(scene.weights.shape[-1])
-        except PriorzooError:
-            return None
 
 
 def evaluate_model(
@@ -348,11 +333,21 @@ def evaluate_model(
     """
     device = next(backbone.parameters()).device
     evaluator = Evaluator(evaluation, data, segmenter=segmenter, estimator=estimator, conditioned=conditioned, device=device)
-    return evaluator(backbone, subject=subject, progress=progress)
+    result = evaluator(backbone, subject=subject, progress=progress)
+    assert result is not None, "one process alone is the first"
+    return result
+
+
+def _unheard(part: str, done: int, total: int) -> None:
+    """What other processes than the first report to."""
 
 
 def _offset(report: Progress, part: str, first: int, total: int) -> Callable[[float], None]:
     return lambda done: report(part, first + int(done), total)
+
+
+def _at_home(parts: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {key: part.cpu() for key, part in parts.items()}
 
 
 def _joined(parts: list[dict[str, Tensor]]) -> dict[str, Array]:

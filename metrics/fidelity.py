@@ -1,4 +1,4 @@
-"""The one place that imports torch-fidelity: FID, KID, Inception by a weight file, and our extractors under its
+"""The one place that imports torch-fidelity: FID, KID, IS, Inception by a weight file, and our extractors under its
 interface.
 
 torch-fidelity pulls torchvision in, which many environments lack or have in a build that does not fit; so it is
@@ -29,17 +29,18 @@ def torch_fidelity() -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torchvision warns of image codecs that nobody uses here
             import torch_fidelity.metric_fid
+            import torch_fidelity.metric_isc
             import torch_fidelity.metric_kid
             import torch_fidelity.utils
     except (ImportError, RuntimeError, AttributeError) as error:  # a torchvision of another build raises RuntimeError
         raise MissingPackageError(
-            f"FID and KID need torch-fidelity, which does not import here ({error}); install it: {INSTALL}"
+            f"FID, KID and IS need torch-fidelity, which does not import here ({error}); install it: {INSTALL}"
         ) from error
     return torch_fidelity
 
 
-def inception(weights: str | Path, *, device: torch.device | str = "cpu") -> Callable[[Tensor], Tensor]:
-    """Return Inception's pool features: uint8 [B,3,H,W] to [B,2048].
+def inception(weights: str | Path, *, device: torch.device | str = "cpu") -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """Return what reads Inception: uint8 [B,3,H,W] to pool features [B,2048] and logits without bias [B,1008].
 
     The file is read by torch-fidelity without protection against hostile content, so its hash is checked before it is
     opened.
@@ -62,18 +63,18 @@ def inception(weights: str | Path, *, device: torch.device | str = "cpu") -> Cal
     device = torch.device(device)
     network = utils.create_feature_extractor(
         "inception-v3-compat",
-        ["2048"],
+        ["2048", "logits_unbiased"],
         cuda=device.type == "cuda",
         verbose=False,
         feature_extractor_weights_path=str(path),
     )
 
-    def features(image: Tensor) -> Tensor:
+    def read(image: Tensor) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
-            out: Tensor = network(image.to(device))[0]
-        return out.float()
+            features, logits = network(image.to(device))
+        return features.float(), logits.float()
 
-    return features
+    return read
 
 
 def frechet_inception_distance(features: Tensor, reference: Tensor) -> float:
@@ -95,6 +96,12 @@ def kernel_inception_distance(features: Tensor, reference: Tensor, *, subsets: i
         verbose=False,
     )
     return float(out["kernel_inception_distance_mean"])
+
+
+def inception_score(logits: Tensor, *, splits: int = 10, seed: int = 2020) -> float:
+    """Inception Score of logits [n,classes] by torch-fidelity: mean over ``splits`` random splits."""
+    out = torch_fidelity().metric_isc.isc_features_to_metric(logits.double().cpu(), splits, True, seed)
+    return float(out["inception_score_mean"])
 
 
 def register_extractor(name: str, features: Callable[[Tensor], Tensor]) -> None:

@@ -9,30 +9,28 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from ..backbones.base import Backbone, Sampling
-from ..core.camera import Camera
 from ..core.errors import PriorzooError
-from ..core.streams import fixed_streams
 from ..segmenters.unet import UNetSegmenter
 from .distances import Distance, frechet_distance, kernel_distance
 from .fidelity import frechet_inception_distance, inception, kernel_inception_distance
+from .inception_score import inception_score, splits_of
+from .manifolds import NEIGHBOURS, precision_and_recall
 
 LEAST_DEVIATION = 1e-3  # a feature that hardly varies on real images is not blown up
 
 
 def to_bytes(image: Tensor) -> Tensor:
-    """Images [B,3,H,W] in [-1,1] as they are written to files: uint8, rounded and clamped.
+    """Images [B,3,H,W] in [-1,1] as they are written to files: uint8, floor(127.5 x + 128) clamped to 0..255, as EG3D's FID has it.
 
     >>> to_bytes(torch.tensor([-1.0, 0.0, 2.0])).tolist()
     [0, 128, 255]
     """
-    return ((image.float() + 1) * 127.5 + 0.5).clamp(0, 255).to(torch.uint8)
+    return (image.float() * 127.5 + 128).clamp(0, 255).to(torch.uint8)
 
 
 def from_bytes(image: Tensor) -> Tensor:
@@ -56,9 +54,36 @@ class Extractor(ABC):
         """Features [N,d] of all real images."""
         return torch.cat([self(image[i : i + batch]) for i in range(0, len(image), batch)])
 
+    def generated(self, image: Tensor) -> Tensor:
+        """All that is read of generated uint8 images [B,d+e]: the features, then what only they are measured by."""
+        return self(image)
+
+    def standardised(self, features: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
+        """Both sets as they are compared, float64."""
+        return features.double(), reference.double()
+
     @abstractmethod
     def distances(self, features: Tensor, reference: Tensor) -> tuple[Distance, Distance]:
         """Frechet and kernel distance of generated [n,d] from real [m,d] features."""
+
+    def measures(self, generated: Tensor, reference: Tensor) -> dict[str, Tensor]:
+        """Terms of every column, from what ``generated`` gave [n,d+e] and real features [m,d].
+
+        One term per generated image, but a single one for recall: it counts real images, and its chance is not that of
+        the latents. Precision and recall are left out where there are no ``NEIGHBOURS`` + 1 images.
+        """
+        features = generated[:, : reference.shape[1]]
+        frechet, kernel = self.distances(features, reference)
+        # Kernel distances are shown times 100, as KID is.
+        out = {self.frechet_column: frechet.terms, self.kernel_column: 100.0 * kernel.terms}
+        if min(len(features), len(reference)) > NEIGHBOURS:
+            on_real, covered = precision_and_recall(*self.standardised(features, reference))
+            out |= {"precision": on_real.double(), "recall": covered.double().mean()[None]}
+        return out
+
+    def rules(self, images: int) -> dict[str, object]:
+        """What decides these columns beside the features, for the protocol of ``images`` generated images."""
+        return {"neighbours": NEIGHBOURS}
 
 
 class HeadsFeatures(Extractor):
@@ -95,24 +120,44 @@ class HeadsFeatures(Extractor):
 
     def distances(self, features: Tensor, reference: Tensor) -> tuple[Distance, Distance]:
         """FD(heads) and KD(heads), of features divided by their deviation over the real images."""
+        x, y = self.standardised(features, reference)
+        return frechet_distance(x, y), kernel_distance(x, y)
+
+    def standardised(self, features: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
+        """Both sets minus the real images' mean, over their deviation."""
         real = reference.double()
         mean, deviation = real.mean(0), real.std(0).clamp_min(LEAST_DEVIATION)
-        x, y = (features.double() - mean) / deviation, (real - mean) / deviation
-        return frechet_distance(x, y), kernel_distance(x, y)
+        return (features.double() - mean) / deviation, (real - mean) / deviation
 
 
 class InceptionFeatures(Extractor):
-    """FID's and KID's own features, from torch-fidelity's weight file given by path; see ``fidelity.inception``."""
+    """FID's and KID's own features, from torch-fidelity's weight file given by path; see ``fidelity.inception``.
+
+    Of generated images the logits are read too, for the Inception Score.
+    """
 
     name = "inception-v3-compat, 2048"
     frechet_column, kernel_column = "fid", "kid"
 
     def __init__(self, weights: str | Path, *, device: torch.device | str = "cpu") -> None:
-        self._features = inception(weights, device=device)
+        self._read = inception(weights, device=device)
         self.hash = hashlib.sha256(Path(weights).read_bytes()).hexdigest()[:16]
 
     def __call__(self, image: Tensor) -> Tensor:
-        return self._features(image)
+        return self._read(image)[0]
+
+    def generated(self, image: Tensor) -> Tensor:
+        """Features and logits [B,2048+1008]."""
+        return torch.cat(self._read(image), dim=1)
+
+    def measures(self, generated: Tensor, reference: Tensor) -> dict[str, Tensor]:
+        """FID, KID, IS, precision and recall."""
+        score = inception_score(generated[:, reference.shape[1] :])
+        return {**super().measures(generated, reference), "is": score.terms}
+
+    def rules(self, images: int) -> dict[str, object]:
+        """Neighbours of precision and recall, splits of IS."""
+        return {**super().rules(images), "inception_score_splits": splits_of(images)}
 
     def distances(self, features: Tensor, reference: Tensor) -> tuple[Distance, Distance]:
         """FID and KID as torch-fidelity computes them, with each image's influence by our own derivative."""
@@ -141,33 +186,3 @@ def module_hash(module: nn.Module) -> str:
         digest.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
-
-
-def generated_images(
-    backbone: Backbone,
-    labels: Tensor,
-    *,
-    images: int,
-    batch: int,
-    seed: int,
-    conditioned: bool = False,
-    progress: Callable[[int], None] | None = None,
-) -> Iterator[Tensor]:
-    """Yield batches of generated images, uint8 [B,3,H,W], ``images`` in all.
-
-    Image i has its own latent, camera (one of ``labels`` [N,25]) and jitter, functions of (seed, i) alone: the same
-    for every model and every batch size. ``conditioned``: whether latents are mapped under the camera they are seen
-    from.
-    """
-    device = next(backbone.parameters()).device
-    for first in range(0, images, batch):
-        count = min(batch, images - first)
-        drawn = fixed_streams(seed, count, first=first).within("evaluation")
-        label = labels[drawn("cameras").integers(len(labels))].to(device)
-        with torch.no_grad():
-            latents = backbone.prepare(backbone.draw(count, drawn).to(device), label if conditioned else None)
-            streams = fixed_streams(seed, count, first=first, device=device).within("evaluation")
-            scene = backbone.render(latents, Camera.from_label(label), frozenset({"image"}), streams=streams, sampling=Sampling("random"))
-        yield to_bytes(scene.image).cpu()
-        if progress is not None:
-            progress(first + count)

@@ -42,7 +42,7 @@ class Result:
     protocol: dict[str, Any]
     terms: dict[str, Array]
     true: dict[str, Array] = field(default_factory=dict)
-    features: Array | None = None
+    features: NDArray[Any] | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     inverted: dict[str, NDArray[Any]] = field(default_factory=dict)
 
@@ -125,13 +125,14 @@ class Result:
         if self.features is not None:
             arrays["features"] = self.features
         if arrays:
+            # Features of 50,000 images are hundreds of megabytes and hardly shrink.
             with write_atomically(target.with_suffix(".npz")) as beside:
-                np.savez_compressed(beside, **arrays)  # type: ignore[arg-type]
+                np.savez(beside, **arrays)  # type: ignore[arg-type]
         write_text_atomically(target, json.dumps(self.to_json(), indent=1, allow_nan=False) + "\n")
 
     @classmethod
-    def load(cls, path: str | Path) -> Result:
-        """Read a result with its features; PriorzooError when there is none or it is damaged."""
+    def load(cls, path: str | Path, *, features: bool = True) -> Result:
+        """Read a result, with its ``features`` (large) or without; PriorzooError when there is none or it is damaged."""
         target = Path(path)
         try:
             plain = json.loads(target.read_text(encoding="utf-8"))
@@ -146,7 +147,7 @@ class Result:
         beside = target.with_suffix(".npz")
         if beside.exists():
             with np.load(beside) as arrays:
-                result.features = arrays["features"] if "features" in arrays.files else None
+                result.features = arrays["features"] if features and "features" in arrays.files else None
                 names = [name for name in arrays.files if name.startswith(_INVERTED)]
                 result.inverted = {name.removeprefix(_INVERTED): arrays[name] for name in names}
         return result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -21,13 +22,31 @@ FRONTAL = 0.5  # radians: shapes are measured from views that see both eyes
 
 
 class RealImages(Protocol):
-    """Images with camera labels: what training sees, and what generated images are compared with."""
+    """Images with camera labels: what generated images are compared with.
+
+    ``fingerprint`` changes with any of their files, and costs little.
+    """
 
     labels: Tensor
+    resolution: int
 
     def __len__(self) -> int: ...
 
+    def fingerprint(self) -> str: ...
+
     def batch(self, indices: list[int]) -> tuple[Tensor, Tensor]: ...
+
+
+@dataclass
+class EvaluationData:
+    """``real``: the images that generated ones are compared with, and whose cameras they take; not mirrored.
+
+    ``held_out``, ``truth``: paths of the held-out images and their truth, None where shapes have no truth.
+    """
+
+    real: RealImages
+    held_out: Path | None = None
+    truth: Path | None = None
 
 
 def read_held_out(images: str | Path, truth: str | Path, *, heads: int) -> Truth:

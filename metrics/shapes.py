@@ -91,6 +91,18 @@ class Truth:
         return torch.isin(self.labels, ids)[:, None]
 
 
+def shape_rules() -> dict[str, object]:
+    """Return what decides the shape measures beside the recipe's section; it stands in the protocol of every result.
+
+    >>> shape_rules()["erosion"]
+    3
+    """
+    return {
+        "foreground_opacity": FOREGROUND_OPACITY, "erosion": EROSION, "hardest": HARDEST, "solid_opacity": SOLID_OPACITY,
+        "neighbour_angle": NEIGHBOUR_ANGLE,
+    }  # fmt: skip
+
+
 def scene_of_truth(truth: Truth, *, far: float = 3.3) -> Scene:
     """The truth as if it had been rendered: hard opacity, depth ``far`` on empty rays, true labels as segmentation.
 

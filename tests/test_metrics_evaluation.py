@@ -21,7 +21,8 @@ from priorzoo.data.dataset import Dataset
 from priorzoo.data.heads import HeadsFiles, write_heads
 from priorzoo.metrics import inversion
 from priorzoo.metrics.evaluation import EvaluationData, Evaluator, evaluate_model
-from priorzoo.metrics.images import create_extractor, generated_images
+from priorzoo.metrics.generating import generated_images
+from priorzoo.metrics.images import create_extractor
 from priorzoo.metrics.inversion import inversion_rules, invert, latent_laws
 from priorzoo.metrics.protocol import Result, paired_difference
 from priorzoo.metrics.quick import quick_metrics
@@ -133,7 +134,7 @@ def test_evaluation_measures_every_column_and_stores_its_protocol(heads: HeadsFi
     assert protocol["images"]["samples_per_ray"] == 12
     assert protocol["images"]["real"] == 6
     assert protocol["shapes"]["resolution"] == 16
-    assert protocol["precision"] == "float32"
+    assert protocol["images"]["precision"] == "32-true"
     assert protocol["inversion"].items() >= inversion_rules().items()
     assert all(protocol["shapes"][part] is not None for part in ("segmenter", "estimator"))
     assert {"images 6/6", "inversion 2/2", "shapes 3/3"} <= set(parts)
@@ -280,7 +281,7 @@ def test_the_command_measures_weights_with_a_card(
     assert main(["evaluate", str(weights), "evaluation.imges=5"]) == 2
     assert "images" in capsys.readouterr().err
     assert main(["evaluate", str(weights), "--device", "gpu"]) == 2
-    assert "--device must be cpu or cuda, got 'gpu'" in capsys.readouterr().err
+    assert "--device must be one of auto, cpu, cuda, got 'gpu'" in capsys.readouterr().err
 
 
 def test_inception_needs_its_weight_file() -> None:

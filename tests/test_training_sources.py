@@ -78,7 +78,7 @@ def test_making_heads_moves_a_bar(tmp_path: Path, written: list[str], monkeypatc
 
 def test_an_ablation_that_reports_shows_that_bar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[bool] = []
-    monkeypatch.setattr(ablation, "evaluator_for", lambda *_, progress=False: asked.append(progress))
+    monkeypatch.setattr(ablation, "evaluator_for", lambda *_, progress=False, **__: asked.append(progress))
     monkeypatch.setattr(ablation, "measure_run", lambda *_, **__: None)
     for report in (None, lambda part, done, total: None):
         ablation._Measuring(recipe(), tmp_path, report)(None, "a")  # type: ignore[arg-type]

@@ -1,7 +1,8 @@
 """Ablation: every variant of a recipe trained from one start and measured alike, resumable at every point.
 
-The folder holds ``recipe.yaml`` (with the variants), ``data/`` (generated once, used by all), one run a variant, ``base/`` with
-the measures of the start, and ``results.json``: who was measured, with which switches, and where its result lies.
+The folder holds ``recipe.yaml`` (with the variants), ``data/`` (generated once, used by all), ``features/`` (of the real images),
+one run a variant, ``base/`` with the measures of the start, and ``results.json``: who was measured, with which switches, and where
+its result lies.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +21,9 @@ from ..core.files import write_text_atomically
 from ..core.recipe import Recipe, load_recipe
 from ..core.recipe.writing import write_yaml
 from ..core.schedule import Schedule
-from .measuring import evaluator_for, measure_run
+from .measuring import evaluator_for, measure_run, save_result, unfinished_folder
+from .processes import first_process_says, launch, together
+from .resuming import MANNER
 from .run import Run, circumstances, load_run, locked, read_record
 from .trainer import Monitor, train
 
@@ -28,12 +32,16 @@ if TYPE_CHECKING:
     from ..metrics.protocol import Result
 
 KIND, VERSION = "priorzoo ablation", 1
-BASE, DATA, RESULTS = "base", "data", "results.json"
+BASE, DATA, FEATURES, RESULTS = "base", "data", "features", "results.json"
 RESULT = Path("results") / "evaluation.json"
-_SAME = ("seed", "data", "evaluation", "init", "training.images", "training.batch")  # what pairing rests on: equal in all variants
+# What pairing rests on, and the processes that all variants are trained with.
+_SAME = (
+    "seed", "data", "evaluation", "init", "training.images", "training.batch", "training.devices", "training.nodes", "training.accelerator",
+)  # fmt: skip
+_NOT_MEASURING = ("every", "feature_cache", "published")  # keys of `evaluation` that no number depends on
 
-Measure = Callable[[Run, str], "Result"]
-"""Measures a run, named for people."""
+Measure = Callable[[Run, str], "Result | None"]
+"""Measures a run, named for people; on every process but the first it may return None."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +78,7 @@ class Ablation:
         """Read a row's result."""
         from ..metrics.protocol import Result
 
-        return Result.load(self.folder / row.folder / RESULT)
+        return Result.load(self.folder / row.folder / RESULT, features=False)
 
     def save(self) -> None:
         """Write ``results.json``: rows, and per column the value and the paired difference to the control."""
@@ -110,30 +118,36 @@ def run_ablation(
     report: Progress | None = None,
     measure: Measure | None = None,
     monitors: Callable[[Recipe], Sequence[Monitor]] = lambda _: (),
+    fabric: Any = None,
 ) -> Ablation:
     """Train every variant of ``recipe`` (or those named in ``only``) into ``folder``, measure the start and each of them.
 
     What is finished is not done again: a run by its record, a measure by the weights and the protocol that it belongs to. The
     control is the first variant; with ``only`` it may be missing, and the differences with it, until it is run too.
-    ``say`` is told what begins, ``report`` how far measuring is; ``measure`` replaces the measuring;
-    ``monitors`` gives the training of each variant what it calls at every sample picture.
+    ``say`` is told what begins, ``report`` how far measuring is, on the first process; ``measure`` replaces the measuring;
+    ``monitors`` gives the training of each variant what it calls at every sample picture. ``fabric`` are processes that the caller
+    started and will part; without it they are started here. The rows are known to the first process.
 
     Raises RecipeError or RunError when there are no variants, one is unknown, they cannot be paired, or the folder belongs to
     another recipe (unless ``allow_changes``); and whatever training raises.
     """
     place = Path(folder)
     variants = _variants(recipe, only)
-    with locked(place):
-        ablation = _begin(recipe, place, allow_changes)
-        measuring = measure or _Measuring(recipe, place / DATA, report)
+    parted = together if fabric is None else nullcontext
+    fabric = fabric or launch(recipe.training)
+    first = fabric.is_global_zero
+    with parted(fabric), locked(place) if first else nullcontext():
+        ablation = Ablation(place, recipe)
+        first_process_says(fabric, lambda: _begin(ablation, allow_changes))
+        steps = _Steps(ablation, fabric, measure or _Measuring(recipe, place, report if first else None, fabric, say if first else None))
         if recipe.init is not None:
-            say(f"{BASE}: measuring the start, {Path(recipe.init).name}")
+            steps.say(say, f"{BASE}: measuring the start, {Path(recipe.init).name}")
             off = dict.fromkeys(switches(recipe), False)
             # Rendered by this recipe's rules (samples a ray above all), as the variants are: one sampling for all rows.
             start = replace(load_run(recipe.init), recipe=recipe)
-            _measured(ablation, BASE, start, off, 0.0, measuring)
+            steps.measured(BASE, start, off)
         for name, variant in variants.items():
-            say(f"{name}: training")
+            steps.say(say, f"{name}: training")
             run = train(
                 variant,
                 place / name,
@@ -142,10 +156,10 @@ def run_ablation(
                 allow_changes=allow_changes,
                 progress=progress,
                 monitors=monitors(variant),
+                fabric=fabric,
             )
-            say(f"{name}: measuring")
-            seconds = float(read_record(place / name).get("seconds", 0.0))
-            _measured(ablation, name, run, _switched(recipe, variant), seconds, measuring)
+            steps.say(say, f"{name}: measuring")
+            steps.measured(name, run, _switched(recipe, variant))
     return ablation
 
 
@@ -176,13 +190,39 @@ def is_ablation(folder: str | os.PathLike[str]) -> bool:
 class _Measuring:
     """Measures runs by the ablation's own recipe, whatever their own says; builds what they share when the first is measured."""
 
-    def __init__(self, recipe: Recipe, data_folder: Path, report: Progress | None) -> None:
-        self.recipe, self.data_folder, self.report = recipe, data_folder, report
+    def __init__(
+        self, recipe: Recipe, folder: Path, report: Progress | None, fabric: Any = None, say: Callable[[str], None] | None = None
+    ) -> None:
+        self.recipe, self.folder, self.report, self.fabric = recipe, folder, report, fabric
+        self.say = say or (lambda _: None)
         self.evaluator: Evaluator | None = None
 
-    def __call__(self, run: Run, subject: str) -> Result:
-        self.evaluator = self.evaluator or evaluator_for(self.recipe, self.data_folder, progress=self.report is not None)
-        return measure_run(run, self.data_folder, evaluator=self.evaluator, subject=subject, progress=self.report)
+    def __call__(self, run: Run, subject: str) -> Result | None:
+        data = self.folder / DATA
+        self.evaluator = self.evaluator or evaluator_for(
+            self.recipe, data, fabric=self.fabric, cache=self.folder / FEATURES, progress=self.report is not None, say=self.say
+        )
+        kept = unfinished_folder(self.folder / subject / RESULT)
+        return measure_run(run, data, evaluator=self.evaluator, subject=subject, progress=self.report, kept_in=kept)
+
+
+@dataclass
+class _Steps:
+    """What the processes do together; the first one decides and writes."""
+
+    ablation: Ablation
+    fabric: Any
+    measure: Measure
+
+    def say(self, say: Callable[[str], None], text: str) -> None:
+        if self.fabric.is_global_zero:
+            say(text)
+
+    def measured(self, name: str, run: Run, on: Mapping[str, bool]) -> None:
+        """Measure a run unless its result is there, and put its row in its place."""
+        known = first_process_says(self.fabric, lambda: _known(self.ablation, name, run))
+        result = None if known else self.measure(run, name)
+        first_process_says(self.fabric, lambda: _add(self.ablation, name, run, on, result))
 
 
 def switches(recipe: Recipe) -> list[str]:
@@ -214,11 +254,12 @@ def _variants(recipe: Recipe, only: Sequence[str]) -> dict[str, Recipe]:
                 f"--only: {where} has no variant {name!r}{did_you_mean(name, recipe.variants)}; it has: {', '.join(recipe.variants)}"
             )
     for name in recipe.variants:
-        if name in (BASE, DATA) or not name.replace("_", "").replace("-", "").isalnum():
+        if name in (BASE, DATA, FEATURES) or not name.replace("_", "").replace("-", "").isalnum():
             raise PriorzooError(
                 f"{where}: a variant cannot be called {name!r}: it names a folder of letters, digits, - and _, "
-                f"and {BASE} and {DATA} are taken"
+                f"and {BASE}, {DATA} and {FEATURES} are taken"
             )
+    _check_published(recipe, where)
     resolved = {name: recipe.variant(name) for name in recipe.variants}
     control, first = next(iter(resolved.items()))
     for name, variant in resolved.items():
@@ -231,8 +272,28 @@ def _variants(recipe: Recipe, only: Sequence[str]) -> dict[str, Recipe]:
     return {name: variant for name, variant in resolved.items() if not only or name in only}
 
 
-def _begin(recipe: Recipe, folder: Path, allow_changes: bool) -> Ablation:
+def _check_published(recipe: Recipe, where: str) -> None:
+    """Refuse a published table that speaks of other rows or columns than ours: nothing would stand beside it."""
+    from ..metrics.columns import COLUMNS
+
+    published = recipe.evaluation.published
+    rows = (BASE, *recipe.variants)
+    for name, values in published.rows.items() if published is not None else ():
+        if name not in rows:
+            raise PriorzooError(
+                f"{where}: evaluation.published.rows: no row {name!r}{did_you_mean(name, rows)}; this ablation has: {', '.join(rows)}"
+            )
+        for key in values:
+            if key not in COLUMNS:
+                raise PriorzooError(
+                    f"{where}: evaluation.published.rows.{name}: no measure {key!r}{did_you_mean(key, COLUMNS)}; measures are: "
+                    + ", ".join(COLUMNS)
+                )
+
+
+def _begin(ablation: Ablation, allow_changes: bool) -> None:
     """Make or reopen the folder; a changed recipe is refused with the difference."""
+    folder, recipe = ablation.folder, ablation.recipe
     path = folder / "recipe.yaml"
     if path.exists() and not allow_changes:
         changes = _changes(load_recipe(path.resolve(), check_files=False), recipe)
@@ -245,8 +306,8 @@ def _begin(recipe: Recipe, folder: Path, allow_changes: bool) -> Ablation:
     rows = load_ablation(folder).rows if is_ablation(folder) else []
     order = [BASE, *recipe.variants]
     known = [row for row in rows if row.name in order and (folder / row.folder / RESULT).is_file()]
-    known.sort(key=lambda row: order.index(row.name))
-    return Ablation(folder, recipe, known, circumstances(), recipe.source or folder.name)
+    ablation.rows = sorted(known, key=lambda row: order.index(row.name))
+    ablation.circumstances, ablation.name = circumstances(), recipe.source or folder.name
 
 
 def _with_variants(recipe: Recipe) -> dict[str, Any]:
@@ -273,24 +334,34 @@ def _overlay(base: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, An
 
 def _changes(old: Recipe, new: Recipe) -> list[str]:
     """Differences of two recipes and of their variants, one line each."""
-    lines = old.difference(new)
+    lines = _what(old.difference(new))
     for name in dict.fromkeys([*old.variants, *new.variants]):
         if name not in new.variants or name not in old.variants:
             lines.append(f"variants.{name}: {'removed' if name in old.variants else 'new'}")
             continue
-        own = old.variant(name).difference(new.variant(name))
+        own = _what(old.variant(name).difference(new.variant(name)))
         lines += [f"variants.{name}: {line}" for line in own if line not in lines]
     return lines
 
 
-def _measured(ablation: Ablation, name: str, run: Run, on: Mapping[str, bool], seconds: float, measure: Measure) -> None:
-    """Measure a run unless its result is there, and put its row in its place."""
-    path = ablation.folder / name / RESULT
+def _what(lines: Sequence[str]) -> list[str]:
+    """Differences in what is computed, without those in how: another number of devices may go on with an ablation."""
+    return [line for line in lines if line.split(":")[0] not in MANNER]
+
+
+def _known(ablation: Ablation, name: str, run: Run) -> str | None:
+    """Whether the result of these weights under this protocol is there."""
     key = _key(run, ablation.recipe)
-    known = next((row for row in ablation.rows if row.name == name), None)
-    if known is None or known.key != key:
-        measure(run, name).save(path)
-    row = Row(name, name, dict(on), key, run.images, round(seconds, 1))
+    return "yes" if any(row.name == name and row.key == key for row in ablation.rows) else None
+
+
+def _add(ablation: Ablation, name: str, run: Run, on: Mapping[str, bool], result: Result | None) -> None:
+    """Write a new result, and put its row in its place."""
+    if result is not None:
+        save_result(result, ablation.folder / name / RESULT)
+    # The start's own training is another run's.
+    seconds = 0.0 if name == BASE else float(read_record(ablation.folder / name).get("seconds", 0.0))
+    row = Row(name, name, dict(on), _key(run, ablation.recipe), run.images, round(seconds, 1))
     order = [BASE, *ablation.recipe.variants]
     rows = [r for r in ablation.rows if r.name != name]
     ablation.rows = sorted([*rows, row], key=lambda r: order.index(r.name))
@@ -301,6 +372,7 @@ def _key(run: Run, recipe: Recipe) -> str:
     """A hash of the weights and of everything in the recipe that measuring depends on."""
     digest = hashlib.blake2b(run.weights.read_bytes(), digest_size=16)
     plain = recipe.to_plain()
-    measured = {key: plain.get(key) for key in ("background", "data", "segmenter", "estimator", "evaluation")}
+    measured = {key: plain.get(key) for key in ("background", "data", "segmenter", "estimator")}
+    measured["evaluation"] = {key: value for key, value in plain["evaluation"].items() if key not in _NOT_MEASURING}
     digest.update(json.dumps([run.recipe.to_plain()["backbone"], measured], sort_keys=True).encode())
     return digest.hexdigest()

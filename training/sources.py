@@ -27,7 +27,7 @@ class TrainingImages:
     """The images that train, with their camera labels; ``mirror`` adds every image's mirror image, its camera mirrored too."""
 
     def __init__(self, dataset: Dataset, mirror: bool) -> None:
-        self._dataset = dataset
+        self.stored = dataset  # without mirror images: what generated images are compared with
         self._originals = len(dataset)
         self.labels: Tensor = dataset.labels
         if mirror:
@@ -39,11 +39,11 @@ class TrainingImages:
     @property
     def resolution(self) -> int:
         """Side of the images in pixels."""
-        return self._dataset.resolution
+        return self.stored.resolution
 
     def batch(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Images uint8 [B,3,H,W] and labels float32 [B,25]."""
-        images, _ = self._dataset.batch([i % self._originals for i in indices])
+        images, _ = self.stored.batch([i % self._originals for i in indices])
         mirrored = torch.tensor([i >= self._originals for i in indices])
         images = torch.where(mirrored[:, None, None, None], images.flip(-1), images)
         return images, self.labels[list(indices)]
@@ -58,9 +58,10 @@ class Sources:
     truth: Path | None
 
 
-def open_sources(recipe: Recipe, folder: Path, *, progress: bool = False) -> Sources:
+def open_sources(recipe: Recipe, folder: Path, *, progress: bool = False, check: bool = True) -> Sources:
     """Open the recipe's data; heads are generated once into ``folder`` and found there the next time.
 
+    ``check`` reads the images first, for what would stop a training at its thousandth step.
     Raises DataError, naming the entry, before anything is trained.
     """
     from ..data.dataset import Dataset
@@ -73,7 +74,8 @@ def open_sources(recipe: Recipe, folder: Path, *, progress: bool = False) -> Sou
     else:
         train, held_out, truth = Path(spec.path), spec.held_out, spec.truth
     dataset = Dataset(train)
-    dataset.validate()
+    if check:
+        dataset.validate()
     made = recipe.backbone.options.get("image_resolution")
     if isinstance(made, int) and dataset.resolution != made:
         raise DataError(f"data {train}: images of {dataset.resolution} x {dataset.resolution} pixels, the backbone makes {made} x {made}")
