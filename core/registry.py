@@ -30,6 +30,7 @@ class Registry:
         self._classes: dict[str, type[Any]] = {}
         self._broken: dict[str, str] = {}
         self._entries: dict[str, EntryPoint] = {}
+        self._refused: dict[str, str] = {}
         self._loaded = False
 
     def register(self, name: str) -> Callable[[type[T]], type[T]]:
@@ -47,6 +48,15 @@ class Registry:
             return cls
 
         return decorate
+
+    def refuse(self, name: str, reason: str) -> None:
+        """Let a name that is known elsewhere, and that nobody registers here, be refused with the reason; ``-`` and ``_`` are one."""
+        self._refused[name.replace("-", "_")] = reason
+
+    def refusal(self, name: str) -> str | None:
+        """Return why a name is refused, or None."""
+        self._load()
+        return None if name in self._classes else self._refused.get(name.replace("-", "_"))
 
     def _load(self) -> None:
         if self._loaded:
@@ -74,11 +84,14 @@ class Registry:
     def get(self, name: str) -> type[Any]:
         """Return the class of that name.
 
-        Raises UnknownNameError with the allowed names, the nearest one, and a broken plug-in's own error.
+        Raises UnknownNameError with the allowed names, the nearest one, the reason of a refusal, and a broken plug-in's own error.
         """
         self._load()
         if name in self._classes:
             return self._classes[name]
+        reason = self.refusal(name)
+        if reason:
+            raise UnknownNameError(f"{self.kind}: {name!r} is refused: {reason}")
         if name in self._broken:
             raise UnknownNameError(f"{self.kind}: {name!r} comes from a plug-in that failed to import: {self._broken[name]}")
         raise UnknownNameError(

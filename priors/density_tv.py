@@ -8,12 +8,19 @@ import torch
 from torch import Tensor
 
 from ..core.options import check_count, check_flag, check_number
-from ..core.registry import register_prior
+from ..core.registry import PRIORS, register_prior
 from ..core.scene import Field, Scene
 from ..core.streams import Stream
 from .base import Prior, PriorResult
 
 PUBLISHED_EXTENT = 1.0  # EG3D's code draws from [-1,1]^3 whatever the box
+
+# The other values of EG3D's reg_type. Two of them are accepted by its command line and written nowhere: training goes on without.
+for _name in ("l1-alt", "total-variation"):
+    PRIORS.refuse(_name, "EG3D's command line accepts this regulariser, its released code computes nothing for it; density_tv is its 'l1'")
+PRIORS.refuse("l1", "EG3D's regulariser of this name is density_tv")
+for _form in ("detach", "fixed"):
+    PRIORS.refuse(f"monotonic-{_form}", f"EG3D's regulariser of this name is density_monotonic with form: {_form}")
 
 
 def density_tv(field: Field, points: Tensor, offsets: Tensor) -> Tensor:

@@ -54,6 +54,10 @@ UNKNOWN_KEYS = [
 
 UNKNOWN_NAMES = [
     Broken("prior", BASE + SKIN.replace("ssr", "ssrr"), "recipe.yaml:5", "priors.skin.name", "'ssrr'", "ssr", "ssr"),
+    Broken("regulariser that published code does not compute", BASE + SKIN.replace("ssr", "total-variation"), "recipe.yaml:5",
+           "priors.skin.name", "'total-variation'", "density_tv", None, "refused: EG3D's command line accepts this regulariser, its "),
+    Broken("the same with an underscore", BASE + SKIN.replace("ssr", "l1_alt"), "recipe.yaml:5", "priors.skin.name", "'l1_alt'",
+           "density_monotonic", None, "released code computes nothing for it"),
     Broken("backbone", BASE.replace("eg3d", "eg3b"), "recipe.yaml:1", "backbone.name", "'eg3b'", "eg3d", "eg3d"),
     Broken("segmenter", BASE.replace("unet", "umet"), "recipe.yaml:3", "segmenter.name", "'umet'", "unet", "unet"),
     Broken("estimator", BASE + "estimator: {name: haeds}\n", "recipe.yaml:5", "estimator.name", "'haeds'", "heads", "heads"),

@@ -45,6 +45,30 @@ def test_unknown_name_gives_the_nearest_and_all() -> None:
         PRIORS.get("density_vt")
 
 
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("l1-alt", "EG3D's command line accepts this regulariser, its released code computes nothing for it"),
+        ("total_variation", "EG3D's command line accepts this regulariser, its released code computes nothing for it"),
+        ("l1", "EG3D's regulariser of this name is density_tv"),
+        ("monotonic-detach", "EG3D's regulariser of this name is density_monotonic with form: detach"),
+    ],
+)
+def test_names_that_mean_nothing_here_are_refused_with_the_reason(name: str, reason: str) -> None:
+    assert name not in PRIORS.names()
+    with pytest.raises(UnknownNameError) as caught:
+        PRIORS.create(name)
+    assert f"priors: {name!r} is refused: {reason}" in str(caught.value)
+
+
+def test_a_refused_name_may_be_registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = offer(monkeypatch)
+    registry.refuse("total-variation", "nothing computes it")
+    assert registry.refusal("total_variation") == "nothing computes it" and registry.refusal("other") is None
+    registry.register("total_variation")(Outsider)
+    assert registry.get("total_variation") is Outsider and registry.refusal("total_variation") is None
+
+
 def test_a_name_is_taken_once() -> None:
     registry = Registry("priors", "priors")
     registry.register("twice")(Outsider)

@@ -109,6 +109,28 @@ def test_a_missing_scale_of_the_condition_is_the_published_default(pair, tmp_pat
     assert read_official(path).options["conditioning_scale"] == 0.0
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("total-variation", "is 'total-variation', for which the published code computes nothing: this model was trained without"),
+        ("l1-alt", "is 'l1-alt', for which the published code computes nothing"),
+        ("l1", "'l1' is prior density_tv here; training does not take it over"),
+        ("monotonic-fixed", "'monotonic-fixed' is prior density_monotonic with form: fixed here"),
+        ("gone", "'gone' is not known here"),
+    ],
+)
+def test_the_regulariser_that_a_file_names_is_noted(pair, tmp_path, capsys, name, text):
+    path = stored(tmp_path, pair, lambda c: state_of(c, "G_ema")["rendering_kwargs"].update(reg_type=name))
+    assert main(["import", str(path), str(tmp_path / "out")]) == 0
+    assert text in capsys.readouterr().out
+
+
+def test_noise_on_the_critics_labels_goes_into_the_recipe(pair, tmp_path):
+    path = stored(tmp_path, pair, lambda c: state_of(c, "D")["_init_kwargs"].update(disc_c_noise=0.25))
+    assert read_foreign(path).recipe.objective.label_noise == 0.25
+    assert read_foreign(stored(tmp_path, pair)).recipe.objective.label_noise == 0.0
+
+
 def test_plane_axes_are_named_by_their_matrices(pair, tmp_path):
     def axes(matrices: Tensor) -> Change:
         return lambda c: state_of(c, "G_ema", "renderer").update(plane_axes=Stored(matrices))

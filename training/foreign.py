@@ -100,7 +100,7 @@ def read_foreign(path: str | os.PathLike[str]) -> Foreign:
     checkpoint = read_official(path)
     plain = {
         "backbone": {"name": "eg3d", **checkpoint.options},
-        "objective": {"name": "eg3d", "pose_swap": checkpoint.pose_swap},
+        "objective": {"name": "eg3d", "pose_swap": checkpoint.pose_swap, "label_noise": checkpoint.label_noise},
         "training": TRAINING,
     }
     recipe = Recipe.from_plain(plain, where=str(path))

@@ -70,7 +70,15 @@ USED = (
     "box_warp",
     "white_back",
     "density_noise",
+    "reg_type",
 )
+# What published training regularised with, by its reg_type: the name that recipes give it here.
+REGULARISERS = {
+    "l1": "prior density_tv",
+    "monotonic-detach": "prior density_monotonic with form: detach",
+    "monotonic-fixed": "prior density_monotonic with form: fixed",
+}
+EMPTY_REGULARISERS = ("l1-alt", "total-variation")
 LICENCE = (
     "The weights stay under the licence of those who published them; NVIDIA's EG3D checkpoints are for non-commercial research only. "
     "priorzoo's own licence does not cover them."
@@ -82,12 +90,14 @@ class OfficialCheckpoint:
     """What a published file holds.
 
     ``options`` are those of the backbone; ``tensors`` the three parts' (generator, average, discriminator), not copied yet; ``pose_swap``
-    the objective's (None: conditioning is zeroed); ``origin`` everything else that was said; ``notes`` what has no counterpart here.
+    (None: conditioning is zeroed) and ``label_noise`` the objective's; ``origin`` everything else that was said; ``notes`` what has no
+    counterpart here.
     """
 
     options: dict[str, Any]
     tensors: dict[str, dict[str, StoredTensor]]
     pose_swap: float | None
+    label_noise: float
     origin: dict[str, Any]
     notes: list[str] = field(default_factory=list)
 
@@ -147,12 +157,14 @@ def _translated(
     }
     if given.get("conv_clamp") is not None:
         notes.append(f"the planes' network was clamped at {given.real('conv_clamp')}; here it is not")
+    notes += _regulariser(live)
     notes += [f"rendering_kwargs.{key} is not used here" for key in rendering if key not in USED]
     conditioned = options["conditioning"] == "camera"
     return OfficialCheckpoint(
         options=options,
         tensors=tensors,
         pose_swap=live.real("gpc_reg_prob", 0.0) if conditioned else None,
+        label_noise=critic_given.real("disc_c_noise", 0.0),
         origin={
             "classes": sorted(file.classes),
             "init_kwargs": init,
@@ -295,6 +307,17 @@ def _rendering(live: Given, notes: list[str]) -> dict[str, Any]:
         "white_back": live.flag("white_back", False),
         "disparity": live.flag("disparity_space_sampling", False),
     }
+
+
+def _regulariser(live: Given) -> list[str]:
+    """What there is to say of the density regularisation that the file names; recipes choose their own."""
+    name = live.get("reg_type")
+    if name is None:
+        return []
+    if name in EMPTY_REGULARISERS:
+        return [f"rendering_kwargs.reg_type is {name!r}, for which the published code computes nothing: this model was trained without"]
+    known = REGULARISERS.get(name) if isinstance(name, str) else None
+    return [f"rendering_kwargs.reg_type {name!r} is {known or 'not known'} here; training does not take it over"]
 
 
 def _superresolution(given: Given, live: Given, average: Record, shapes: Shapes, where: str) -> dict[str, Any]:
