@@ -10,9 +10,11 @@ from .run import Run, load_backbone
 MEANING = ("plane_axes",)
 """Options that change no tensor's shape but what the tensors mean: weights trained under one are noise under another."""
 
+BACKGROUND = "generator.background."
+
 
 def start_from(source: Run, recipe: Recipe, backbone: Backbone, average: Backbone) -> None:
-    """Load ``source`` into the trained model and its moving average.
+    """Load ``source`` into the trained model and its moving average; a background that the source lacks keeps its initial weights.
 
     Raises CheckpointError when sizes or meanings contradict the recipe, with the file's and the recipe's values.
     """
@@ -27,6 +29,10 @@ def start_from(source: Run, recipe: Recipe, backbone: Backbone, average: Backbon
     tensors = source.tensors()
     if not any(name.startswith("discriminator.") for name in tensors):
         raise CheckpointError(f"init {source.weights}: holds no discriminator; a finetune would begin against a random one")
+    if source.recipe.background.name == "none":
+        own = backbone.generator.state_dict(prefix="generator.")
+        behind = {name: t for name, t in own.items() if name.startswith(BACKGROUND)}
+        tensors = {**tensors, **behind, **{f"average.{name.removeprefix('generator.')}": t for name, t in behind.items()}}
     try:
         load_backbone(backbone, tensors, str(source.weights))
         load_backbone(average, tensors, str(source.weights), average=True)

@@ -54,10 +54,11 @@ class _Checker:
             value = getattr(self.recipe, key)
             if value:
                 self.add(key, "reserved: nothing of the kind exists yet", f"{len(value)} of them", "an empty list")
-        background = self.recipe.background
-        if background.name != "none" or background.options:
-            origin = self.tree.nearest("background", "name").origin
-            self.problems.append(unknown_name(origin, "background.name", "no such background", background.name, ["none"]))
+        background, backbone = self.recipe.background.name, self.recipe.backbone.name
+        if background != "none" and not BACKBONES.get(backbone).takes_background:
+            able = [n for n in BACKBONES.names() if BACKBONES.get(n).takes_background]
+            self.add("background.name", f"backbone {backbone} takes no background", repr(background),
+                     f"none, or one of the backbones {', '.join(able)}")  # fmt: skip
 
     def training(self) -> None:
         plan = self.recipe.training
@@ -79,7 +80,7 @@ class _Checker:
     def parts(self) -> None:
         backbone = self.recipe.backbone
         try:
-            self.provides = BACKBONES.get(backbone.name).provides(**backbone.options)
+            self.provides = BACKBONES.get(backbone.name).provides(**self.recipe.backbone_options())
         except Exception as error:  # noqa: BLE001  a plug-in's own check: its message is what the user needs
             self.problems.append(refusal(error, self.tree.value["backbone"], "backbone", f"backbone {backbone.name}"))
         segmenter = self.recipe.segmenter

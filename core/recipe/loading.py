@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..registry import BACKBONES, ESTIMATORS, PRIORS, SEGMENTERS, Registry
+from ..registry import BACKBONES, BACKGROUNDS, ESTIMATORS, PRIORS, SEGMENTERS, Registry
 from .checking import check
 from .composing import choose_variant, compose_file, locate, override_trees, split_variant
 from .nodes import Node, merge, tree_from_plain
@@ -142,7 +142,15 @@ def _background(validator: Validator, node: Node, key: str) -> Any:
     name = values.get("name")
     if name is None or not isinstance(name.value, str):
         return validator.report(Problem(node.origin, key, "not a background", describe(node), "{name: none}"))
-    return Part(name=name.value, options=node.without("name").plain())
+    if name.value == "none":
+        given = node.without("name").value
+        for option, child in given.items():
+            validator.report(unknown_name(child.key_origin, join(key, option), "an option of no background", option, ["name"]))
+        return INVALID if given else Part(name="none")
+    if name.value not in BACKGROUNDS.names():
+        known = ["none", *BACKGROUNDS.names()]
+        return validator.report(unknown_name(name.origin, join(key, "name"), "no such background", name.value, known))
+    return read_part(validator, BACKGROUNDS, node, key, hidden=("channels",))
 
 
 def _priors(validator: Validator, node: Node, key: str) -> Any:
