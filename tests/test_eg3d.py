@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 import torch
 from priorzoo.backbones.base import Latents, Sampling
-from priorzoo.backbones.eg3d import EG3D, EG3DOptions, blockwise, filtering
+from priorzoo.backbones.eg3d import EG3D, EG3DOptions, blockwise, filtering, layers
 from priorzoo.backbones.eg3d.decoder import Decoder
 from priorzoo.backbones.eg3d.discriminator import DualDiscriminator, minibatch_deviation
+from priorzoo.backbones.eg3d.filtering import laid_out
 from priorzoo.backbones.eg3d.generator import TriPlaneGenerator
 from priorzoo.backbones.eg3d.layers import SynthesisLayer
 from priorzoo.backbones.eg3d.mapping import MappingNetwork
 from priorzoo.backbones.eg3d.planes import AXES, plane_grid, sample_planes, sample_planes_smoothly
+from priorzoo.backbones.eg3d.strips import convolve_in_strips
 from priorzoo.backbones.eg3d.superresolution import SuperResolution
 from priorzoo.core.camera import Camera
 from priorzoo.core.errors import PriorzooError
@@ -95,6 +97,30 @@ def test_modulation_equals_a_convolution_with_per_sample_weights(up: bool) -> No
         y = y + layer.noise_const * layer.noise_strength + layer.bias[:, None, None]
         rows.append((torch.nn.functional.leaky_relu(y, 0.2) * 2**0.5).clamp(-1.5, 1.5))
     assert torch.allclose(layer(x, w, "const"), torch.cat(rows))
+
+
+@pytest.mark.parametrize("rows", [1, 3, 8])
+@pytest.mark.parametrize(("up", "clamp", "noise"), [(False, 1.5, "each"), (True, None, "one"), (True, 1.5, None)])
+def test_strips_equal_the_layer_with_gradient(up: bool, clamp: float | None, noise: str | None, rows: int, monkeypatch: Any) -> None:
+    layer = SynthesisLayer(3, 5, w_dim=4, resolution=16 if up else 8, up=up, clamp=clamp).double()
+    torch.nn.init.constant_(layer.noise_strength, 0.3)
+    torch.nn.init.normal_(layer.bias, generator=torch.Generator().manual_seed(1))
+    x, w = laid_out(numbers(2, 3, 8, 8)), numbers(2, 4, seed=1)
+    given = {"each": lambda size: numbers(2, 1, size, size, seed=3), "one": "const", None: None}[noise]
+    wanted = layer(x, w, given)
+    assert wanted.requires_grad
+    calls: list[int] = []
+
+    def strips(*args: Any, **kwargs: Any) -> Tensor:
+        calls.append(1)
+        return convolve_in_strips(*args, **kwargs)
+
+    monkeypatch.setattr(layers, "rows_of_a_strip", lambda *_: rows)
+    monkeypatch.setattr(layers, "convolve_in_strips", strips)
+    with torch.no_grad():
+        got = layer(x, w, given)
+    assert len(calls) == (rows < 8) and got.is_contiguous(memory_format=torch.channels_last)
+    assert got.shape == wanted.shape and torch.allclose(got, wanted)
 
 
 def test_minibatch_deviation_groups_samples_equal_modulo_the_number_of_groups() -> None:
