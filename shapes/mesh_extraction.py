@@ -111,7 +111,7 @@ def surface_of(volume: Volume, *, closed: bool = True, cut: float = 0.0) -> Mesh
         at = "" if volume.threshold == volume.level.number else f", which is {volume.threshold:.4g}"
         raise PriorzooError(f"mesh: nothing crosses the level {volume.level}{at}: the field's values are between {low:.4g} and {high:.4g}")
     # scikit-image winds "descent" clockwise seen from outside.
-    vertices, faces, _, _ = marching_cubes(values, volume.threshold, gradient_direction="ascent")
+    vertices, faces, _, _ = marching_cubes(values, volume.threshold, gradient_direction="ascent")  # type: ignore[no-untyped-call]
     # The cap lies between the border and the emptiness beyond it: it is put on the border.
     places = np.clip((vertices.astype(np.float64) - shift) * volume.spacing - volume.extent, -volume.extent, volume.extent)
     return Mesh(torch.from_numpy(places.astype(np.float32)), torch.from_numpy(faces.astype(np.int64)))
@@ -125,7 +125,7 @@ def colour_mesh(mesh: Mesh, field: Field, *, chunk: int = CHUNK, device: torch.d
     A field without colours gives a mesh without.
     """
     pieces = []
-    for points in mesh.vertices.split(chunk):
+    for points in torch.split(mesh.vertices, chunk):
         colour = field(points[None].to(device)).colour
         if colour is None:
             return Mesh(mesh.vertices, mesh.faces)

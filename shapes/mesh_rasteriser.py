@@ -61,7 +61,7 @@ def rasterise(mesh: Mesh, camera: Camera, size: int) -> SeenMesh:
     while first < size:
         last = max(1, 2 * first)
         chosen = (inside & (reach > first) & (reach <= last)).nonzero()[:, 0]
-        for faces in chosen.split(max(1, _AT_ONCE // last**2)):
+        for faces in torch.split(chosen, max(1, _AT_ONCE // last**2)):
             _try_faces(keys, faces, corners[faces], inverse[faces], low[faces].long(), last, size)
         first = last
     face = torch.where(keys == _NOTHING, -1, keys & 0xFFFFFFFF)

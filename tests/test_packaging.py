@@ -14,7 +14,7 @@ import pytest
 NOT_PACKAGE = {"tests", "docs", "benchmarks", "build", "dist", "runs"}
 
 # What is imported under another name than it is installed by.
-DISTRIBUTION_OF = {"PIL": "pillow", "yaml": "pyyaml", "lightning_fabric": "lightning-fabric"}
+DISTRIBUTION_OF = {"PIL": "pillow", "skimage": "scikit-image", "yaml": "pyyaml", "lightning_fabric": "lightning-fabric"}
 # Imported by a dependency that does not declare it.
 NEEDED_BY_OTHERS = {"click"}
 
