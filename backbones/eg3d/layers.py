@@ -111,7 +111,7 @@ class SynthesisLayer(nn.Module):
         bias = self.bias * SQRT2
         pattern = None
         if noise is not None:
-            pattern = (self.noise_const if isinstance(noise, str) else noise(self.resolution)) * (self.noise_strength * SQRT2)
+            pattern = (self.noise_const[None, None] if isinstance(noise, str) else noise(self.resolution)) * (self.noise_strength * SQRT2)
         rows = rows_of_a_strip(self.weight, x.shape[-1], 2 if self.up else 1)
         if rows < x.shape[-2] and x.device.type == "cpu" and not carries_gradient(x, style, factor, bias):
             weight = self.weight * (style[:, None] * factor[:, :, None])[..., None, None]
