@@ -49,7 +49,8 @@ class PhaseRunner:
         generator = list(backbone.generator.parameters())
         discriminator = list(backbone.discriminator.parameters())
         self.parameters = {"generator": generator + prior_parameters, "discriminator": discriminator}
-        extra = {p: [f.interval for f in self.phases if f.part == p and f.interval > 1] for p in self.parameters}
+        # A part's first phase is its main one; every other is a further step of the same optimiser.
+        extra = {p: [f.interval for f in self.phases if f.part == p][1:] for p in self.parameters}
         self.optimisers = {
             "generator": lazy_adam([generator, prior_parameters], plan.learning_rate.generator, plan.betas, extra["generator"]),
             "discriminator": lazy_adam([discriminator], plan.learning_rate.discriminator, plan.betas, extra["discriminator"]),
