@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -125,6 +126,27 @@ class Camera:
     def pixel_pitch(self, resolution: int, distance: float = EG3D_RADIUS) -> Tensor:
         """Width in world units of one pixel at ``distance``, [B]: distance / (focal * resolution)."""
         return distance / (self.intrinsics[:, 0, 0] * resolution)
+
+    def to_pytorch3d(self, size: tuple[int, int] | None = None) -> Any:
+        """The same cameras as PyTorch3D's ``PerspectiveCameras``, in its normalised image coordinates.
+
+        Formula: `core.camera_pytorch3d.pytorch3d_parameters`, which needs no package. ``size``: (height, width) of the image in
+        pixels, None for square ones. Raises MissingPackageError without PyTorch3D, PriorzooError for another size.
+        """
+        from .camera_pytorch3d import to_cameras
+
+        return to_cameras(self, size)
+
+    @classmethod
+    def from_pytorch3d(cls, cameras: Any, size: tuple[int, int] | None = None) -> Camera:
+        """Read PyTorch3D's cameras, defined in its normalised image or in pixels, or by a field of view.
+
+        ``size``: (height, width) of the image in pixels; None takes that of the cameras, or a square image where they hold
+        none. Raises PriorzooError for orthographic cameras, and for cameras in pixels without a size.
+        """
+        from .camera_pytorch3d import from_cameras
+
+        return from_cameras(cameras, size)
 
 
 def intrinsics_from_focal(focal: float, count: int, *, like: Tensor | None = None) -> Tensor:
