@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +18,8 @@ from priorzoo.core.errors import PriorzooError, RunError
 from priorzoo.core.recipe import Recipe, load_recipe
 from priorzoo.data.heads import HeadsFiles, write_heads
 from priorzoo.export.report import write_report
+from priorzoo.export.subjects import read_subjects
+from priorzoo.metrics.images import HeadsFeatures
 from priorzoo.metrics.protocol import Result
 from priorzoo.training.ablation import BASE, RESULT, is_ablation, load_ablation, run_ablation, switches
 from priorzoo.training.checkpoints import Checkpoint, write_checkpoint
@@ -205,6 +210,129 @@ def test_a_moved_ablation_can_be_reported(recipe_file: Path, tmp_path: Path) -> 
     assert text.count("data:image/png;base64,") == 4 * 6 + 1
     with pytest.raises(PriorzooError, match="reported alone"):
         write_report([moved, moved / "skin"])
+
+
+PUBLISHED = """
+  published:
+    source: A Report, Table 1
+    rows:
+      base: {fid: 4.30, kid: 0.139}
+      finetune: {fid: 3.88, kid: 0.121}
+      skin: {fid: 3.81}
+      skin_eyes: {fid: 3.62, kid: 0.119, truth_depth: 0.5}
+"""
+
+
+def with_published(path: Path, published: str = PUBLISHED) -> None:
+    text = RECIPE.replace("evaluation: {", "evaluation:\n  ").replace("sampling: {coarse: 6, fine: 0}}", "sampling: {coarse: 6, fine: 0}")
+    lines = []
+    for line in text.splitlines():  # the section in block style, one key a line
+        if line.startswith("  images: 8, batch"):
+            lines += ["  images: 8", "  batch: 4", "  geometry_samples: 4", "  held_out: 2", "  inversion: {steps: 2}",
+                      "  sampling: {coarse: 6, fine: 0}", *published.strip("\n").splitlines()]  # fmt: skip
+        else:
+            lines.append(line)
+    path.write_text("\n".join(lines))
+
+
+def test_a_published_table_stands_beside_what_was_measured(recipe_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its rows and columns are all there: not run, not measured, or with our number beside theirs; marked with its source."""
+    with_published(recipe_file)
+    folder = tmp_path / "out"
+    run_ablation(recipe(recipe_file), folder, only=["finetune", "skin_eyes"], progress=False, measure=Measure())
+    subjects = read_subjects([folder])
+    assert subjects.published is not None
+    headings, rows = subjects.published.table(subjects.rows)
+    assert headings == ["model", "FID ↓", "published", "KID x100 ↓", "published", "depth (deviations) ↓", "published"]
+    cells = {row.name: [cell.text for cell in row.cells] for row in rows}
+    assert list(cells) == [BASE, "finetune", "skin", "skin_eyes"]
+    assert cells["skin"] == ["not run", "3.81", "not run", "–", "not run", "–"]
+    assert cells["skin_eyes"] == ["not measured", "3.62", "not measured", "0.119", "11.5", "0.500"]
+    text = write_report([folder], heads=1, resolution=16).read_text(encoding="utf-8")
+    assert "Beside the published table" in text and "A Report, Table 1" in text and "not run" in text
+    assert main(["compare", str(folder)]) == 0
+    printed = capsys.readouterr().out
+    assert "A Report, Table 1" in printed and "not run" in printed and "compared to finetune" in printed
+    assert main(["compare", str(folder), "--json"]) == 0
+    plain = json.loads(capsys.readouterr().out)
+    assert plain["published"]["rows"]["skin"] == {"fid": 3.81}
+    assert [row["subject"] for row in plain["columns"]["truth_depth"]["runs"]] == ["finetune", BASE, "skin_eyes"]
+    assert main(["compare", str(folder), str(folder / "finetune")]) == 2
+    assert "compared alone" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "      skin: {",
+            "      skim: {",
+            r"published\.rows: no row 'skim', did you mean 'skin'\?; this ablation has: base, finet",
+        ),
+        ("skin: {fid", "skin: {fidd", r"published\.rows\.skin: no measure 'fidd', did you mean 'fid'\?"),
+    ],
+)
+def test_a_published_table_of_something_else_is_refused(recipe_file: Path, tmp_path: Path, old: str, new: str, message: str) -> None:
+    with_published(recipe_file, PUBLISHED.replace(old, new, 1))
+    with pytest.raises(PriorzooError, match=message):
+        run_ablation(recipe(recipe_file), tmp_path / "out", progress=False, measure=Measure())
+
+
+def test_what_no_number_depends_on_does_not_measure_again(recipe_file: Path, tmp_path: Path) -> None:
+    folder, measure = tmp_path / "out", Measure()
+    run_ablation(recipe(recipe_file), folder, only=["finetune"], progress=False, measure=measure)
+    with_published(recipe_file)
+    changed = recipe(recipe_file, "evaluation.feature_cache=cache", "training.threads=1")
+    run_ablation(changed, folder, only=["finetune"], allow_changes=True, progress=False, measure=measure)
+    assert measure.asked == [BASE, "finetune"]
+    rounded = recipe(recipe_file, "evaluation.precision=bf16-mixed")
+    run_ablation(rounded, folder, only=["finetune"], allow_changes=True, progress=False, measure=measure)
+    assert measure.asked == [BASE, "finetune"] * 2
+
+
+def test_the_rows_of_a_table_share_the_features_of_the_real_images(
+    recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "out"
+    run_ablation(recipe(recipe_file), folder, only=["finetune"], progress=False)
+    assert len(list((folder / "features").glob("real-*.safetensors"))) == 1
+    assert not list(folder.rglob("*.unfinished"))
+    read = HeadsFeatures.__call__
+    seen: list[int] = []
+    monkeypatch.setattr(HeadsFeatures, "__call__", lambda self, image: (seen.append(len(image)), read(self, image))[1])
+    run_ablation(recipe(recipe_file), folder, only=["skin"], progress=False)
+    assert sum(seen) == 8  # the generated images of the one new row
+
+
+@pytest.mark.slow
+def test_two_processes_make_the_table_that_one_makes(recipe_file: Path, tmp_path: Path) -> None:
+    """`priorzoo ablate --devices 2`: trained and measured by both, written and printed once; and gone on with by one."""
+    driver = tmp_path / "driver.py"
+    driver.write_text("import analytic, sys; from priorzoo.cli.main import main; sys.exit(main(sys.argv[1:]))")
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+
+    def ablate(folder: str, *options: str) -> str:
+        command = [sys.executable, str(driver), "ablate", str(recipe_file), "training.accelerator=cpu", "--no-report", "--out", folder]
+        environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run([*command, *options], capture_output=True, text=True, env=environment, timeout=300, cwd=tmp_path, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    printed = ablate("two", "--devices", "2", "--only", "finetune")
+    assert printed.count("base: measuring the start") == 1 and printed.count("FD(heads)") >= 1
+    ablate("one", "--only", "finetune")
+    one, two = (
+        {row["name"]: row["columns"] for row in json.loads((tmp_path / folder / "results.json").read_text())["rows"]}
+        for folder in ("one", "two")
+    )
+    assert list(one) == list(two) == [BASE, "finetune"]
+    for column, measured in one[BASE].items():  # the same weights: the same numbers
+        assert two[BASE][column]["value"]["value"] == pytest.approx(measured["value"]["value"], rel=1e-5, abs=1e-6, nan_ok=True), column
+    for column in ("fd_heads", "truth_depth", "truth_iou"):  # trained by two: the same up to rounding
+        assert two["finetune"][column]["value"]["value"] == pytest.approx(one["finetune"][column]["value"]["value"], rel=0.05), column
+    stamps = (tmp_path / "two" / "finetune" / RESULT).stat().st_mtime_ns
+    assert "skin: training" in ablate("two", "--only", "finetune,skin")  # one process goes on
+    assert (tmp_path / "two" / "finetune" / RESULT).stat().st_mtime_ns == stamps
 
 
 def test_the_verb_measures_for_real_prints_the_table_and_writes_the_report(

@@ -1,0 +1,421 @@
+"""An evaluation shared out to processes is the one of a single process; stopped it goes on; real images are read once."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import zipfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from analytic import AnalyticColours, AnalyticSphere
+from priorzoo.cli.main import main
+from priorzoo.core.errors import DataError, PriorzooError
+from priorzoo.core.recipe import Recipe
+from priorzoo.core.recipe.schema import Evaluation, GeometrySampling, Inversion, Training
+from priorzoo.data.dataset import Dataset
+from priorzoo.data.heads import HeadsFiles, write_heads
+from priorzoo.metrics import generating
+from priorzoo.metrics.evaluation import Evaluator
+from priorzoo.metrics.feature_files import read_features, write_features
+from priorzoo.metrics.generating import generated_features, shards_of
+from priorzoo.metrics.images import Extractor, HeadsFeatures
+from priorzoo.metrics.protocol import Result, require_equal_protocols
+from priorzoo.metrics.real_features import real_features
+from priorzoo.metrics.reference import EvaluationData
+from priorzoo.metrics.sharing import ALONE, Processes, shared_out
+from priorzoo.segmenters.heads_shape import HeadsEstimator
+from priorzoo.training.measuring import evaluator_for, measuring_plan, save_result, unfinished_folder
+from priorzoo.training.run import build_backbone
+from priorzoo.training.sources import open_sources
+from safetensors.torch import save_file
+from torch import Tensor
+
+PLAN = Evaluation(
+    images=11, batch=2, geometry_samples=5, held_out=3, sampling=GeometrySampling(coarse=6, fine=0),
+    inversion=Inversion(steps=2, learning_rate=0.1, resolution=8),
+)  # fmt: skip
+BALL = {"name": "analytic_sphere", "neural_resolution": 16, "image_resolution": 16}
+
+
+class Threads(Processes):
+    """Processes as threads of this one, so that what they share can be looked at."""
+
+    def __init__(self, rank: int, count: int, table: dict[int, Any], wait: Callable[[], Any]) -> None:
+        self.rank, self.count, self.table, self.wait = rank, count, table, wait
+
+    def gather(self, value: Any) -> list[Any] | None:
+        self.table[self.rank] = value
+        self.wait()
+        everybody = [self.table[rank] for rank in range(self.count)]
+        self.wait()
+        return everybody if self.rank == 0 else None
+
+    def broadcast(self, value: Any) -> Any:
+        if self.rank == 0:
+            self.table[-1] = value
+        self.wait()
+        first = self.table[-1]
+        self.wait()
+        return first
+
+
+def together(count: int, work: Callable[[Processes], Any]) -> list[Any]:
+    """What each of ``count`` processes returns, or the error that it raises."""
+    barrier, table = threading.Barrier(count, timeout=60), dict[int, Any]()
+
+    def one(rank: int) -> Any:
+        try:
+            return work(Threads(rank, count, table, barrier.wait))
+        except PriorzooError as error:
+            return error
+
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(one, range(count)))
+
+
+@pytest.fixture(scope="module")
+def heads(tmp_path_factory: pytest.TempPathFactory) -> HeadsFiles:
+    return write_heads(tmp_path_factory.mktemp("heads") / "heads.zip", images=10, resolution=16, held_out=4, supersample=1)
+
+
+def evaluator(heads: HeadsFiles, processes: Processes = ALONE, plan: Evaluation = PLAN, **options: Any) -> Evaluator:
+    data = EvaluationData(Dataset(heads.images), heads.held_out, heads.truth)
+    return Evaluator(plan, data, segmenter=AnalyticColours(), estimator=HeadsEstimator(), processes=processes, **options)
+
+
+def ball(radius: float = 0.25) -> AnalyticSphere:
+    return AnalyticSphere(radius=radius, neural_resolution=16, image_resolution=16)
+
+
+# ------------------------------------------------------------------------------------------------------- sharing out
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_items_come_back_in_order_however_many_share_them(count: int) -> None:
+    made = together(count, lambda processes: shared_out(processes, range(7), lambda item: (item, processes.rank)))
+    assert made[0] == [(item, item % count) for item in range(7)]
+    assert made[1:] == [None] * (count - 1)
+
+
+def test_an_error_of_one_is_raised_on_all() -> None:
+    def work(item: int) -> int:
+        if item == 4:
+            raise DataError("image 4 is damaged")
+        return item
+
+    made = together(3, lambda processes: shared_out(processes, range(6), work))
+    assert [str(error) for error in made] == ["image 4 is damaged"] * 3
+
+
+@pytest.mark.parametrize(("images", "batch"), [(1, 16), (6, 4), (1024, 16), (50_000, 16), (50_000, 64), (50_000, 1500), (63_999, 3)])
+def test_shards_are_whole_batches_and_cover_everything(images: int, batch: int) -> None:
+    shards = shards_of(images, batch)
+    assert [s.first for s in shards] == [0, *np.cumsum([s.count for s in shards[:-1]]).tolist()]
+    assert sum(s.count for s in shards) == images
+    assert all(s.first % batch == 0 and s.count <= max(1000, batch) for s in shards)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_a_shared_evaluation_is_that_of_one_process(heads: HeadsFiles, count: int) -> None:
+    """Bit for bit: every column, the features, the protocol with the data's hash, the heads kept for pictures."""
+    alone = evaluator(heads)(ball())
+    shared, *others = together(count, lambda processes: evaluator(heads, processes)(ball()))
+    assert others == [None] * (count - 1)
+    assert isinstance(shared, Result) and alone is not None
+    assert shared.protocol == alone.protocol
+    assert shared.columns() == alone.columns() and len(shared.columns()) > 15
+    for key in alone.columns():
+        assert np.array_equal(shared.terms[key], alone.terms[key], equal_nan=True), key
+    assert np.array_equal(shared.features, alone.features)
+    assert all(np.array_equal(shared.inverted[name], array) for name, array in alone.inverted.items())
+
+
+def test_the_share_that_is_done_is_told_to_its_end(heads: HeadsFiles) -> None:
+    told: dict[str, list[tuple[int, int]]] = {}
+
+    def report(part: str, done: int, total: int) -> None:
+        told.setdefault(part, []).append((done, total))
+
+    together(2, lambda processes: evaluator(heads, processes)(ball(), progress=report))
+    assert told["images"][-1] == (11, 11) and told["real images"][-1] == (10, 10)
+    assert all(done <= total for reports in told.values() for done, total in reports)
+
+
+# ------------------------------------------------------------------------------------------------- features in files
+
+
+class Counting(HeadsFeatures):
+    """Knows how many images it has read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read = 0
+
+    def __call__(self, image: Tensor) -> Tensor:
+        self.read += len(image)
+        return super().__call__(image)
+
+
+def test_a_second_evaluation_does_not_read_the_real_images_again(
+    heads: HeadsFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = real_features(Dataset(heads.images), Counting(), cache=tmp_path)
+    monkeypatch.setattr(Dataset, "batch", lambda *_: pytest.fail("an image was read"))
+    extractor = Counting()
+    again = real_features(Dataset(heads.images), extractor, cache=tmp_path)
+    assert extractor.read == 0
+    assert first.features is not None and again.features is not None
+    assert torch.equal(again.features, first.features)
+    assert again.data == first.data != ""
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_the_cache_belongs_to_images_labels_extractor_and_resolution(heads: HeadsFiles, tmp_path: Path) -> None:
+    extractor, cache = Counting(), tmp_path / "cache"
+
+    def reads(data: Dataset) -> int:
+        extractor.read = 0
+        real_features(data, extractor, cache=cache)
+        return extractor.read
+
+    assert reads(Dataset(heads.images)) == 10
+    assert reads(Dataset(heads.images)) == 0
+    assert reads(Dataset(heads.images, resolution=8)) == 10
+    extractor.hash = "another"
+    assert reads(Dataset(heads.images)) == 10
+    relabelled = tmp_path / "relabelled.zip"
+    with zipfile.ZipFile(heads.images) as old, zipfile.ZipFile(relabelled, "w") as new:
+        for name in old.namelist():
+            data = old.read(name)
+            new.writestr(name, data.replace(b"[[", b"[ [") if name == "dataset.json" else data)
+    assert reads(Dataset(relabelled)) == 10
+    folder = tmp_path / "unpacked"
+    with zipfile.ZipFile(heads.images) as archive:
+        archive.extractall(folder)
+    assert reads(Dataset(folder)) == 10
+    assert reads(Dataset(folder)) == 0
+    image = sorted(folder.rglob("*.png"))[3]
+    image.write_bytes(sorted(folder.rglob("*.png"))[4].read_bytes())
+    assert reads(Dataset(folder)) == 10
+
+
+def flip_a_byte(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 1
+    path.write_bytes(content)
+
+
+def cut_short(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def overwrite(path: Path) -> None:
+    path.write_bytes(b"no safetensors at all")
+
+
+@pytest.mark.parametrize("damage", [flip_a_byte, cut_short, overwrite])
+def test_a_damaged_cache_is_said_and_made_anew(heads: HeadsFiles, tmp_path: Path, damage: Callable[[Path], None]) -> None:
+    whole = real_features(Dataset(heads.images), Counting(), cache=tmp_path)
+    (path,) = tmp_path.iterdir()
+    damage(path)
+    said, extractor = list[str](), Counting()
+    again = real_features(Dataset(heads.images), extractor, cache=tmp_path, say=said.append)
+    assert extractor.read == 10 and again.features is not None and whole.features is not None
+    assert torch.equal(again.features, whole.features)
+    assert len(said) == 1 and str(path) in said[0] and "damaged" in said[0] and "computed anew" in said[0]
+    extractor.read = 0
+    real_features(Dataset(heads.images), extractor, cache=tmp_path)
+    assert extractor.read == 0
+
+
+def test_features_of_something_else_are_not_read(tmp_path: Path) -> None:
+    write_features(tmp_path / "a.safetensors", torch.ones(2, 3), {"model": "a", "other": "x"})
+    assert read_features(tmp_path / "a.safetensors", {"model": "b"}) is None
+    assert read_features(tmp_path / "none.safetensors", {}) is None
+    found = read_features(tmp_path / "a.safetensors", {"model": "a"})
+    assert found is not None and found[1]["other"] == "x"
+
+
+class Stopped(Exception):
+    """Somebody pulled the plug."""
+
+
+def test_an_evaluation_that_was_stopped_goes_on_where_it_was(heads: HeadsFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    labels, kept = Dataset(heads.images).labels, tmp_path / "unfinished"
+    whole = generated_features(ball(), labels, HeadsFeatures(), PLAN)
+    written: list[Path] = []
+    write = generating.write_features
+
+    def write_three(path: Path, *arguments: Any) -> None:
+        if len(written) == 3:
+            raise Stopped
+        written.append(path)
+        write(path, *arguments)
+
+    monkeypatch.setattr(generating, "write_features", write_three)
+    with pytest.raises(Stopped):
+        generated_features(ball(), labels, HeadsFeatures(), PLAN, kept_in=kept)
+    monkeypatch.setattr(generating, "write_features", write)
+    flip_a_byte(kept / "000002.safetensors")
+    extractor, said, done = Counting(), list[str](), list[int]()
+    resumed = generated_features(ball(), labels, extractor, PLAN, kept_in=kept, say=said.append, progress=done.append)
+    assert whole is not None and resumed is not None
+    assert torch.equal(resumed, whole)
+    assert extractor.read == 11 - 2 * 2  # images 0, 1 and 4, 5 were there
+    assert len(said) == 1 and "000002.safetensors: damaged" in said[0]
+    assert done[-1] == 11 and done == sorted(done)
+    # What another model, another protocol or other processes left is judged by what it belongs to.
+    other = generated_features(ball(0.27), labels, extractor, PLAN, kept_in=kept)
+    assert other is not None and not torch.equal(other, whole) and extractor.read == 7 + 11
+    generated_features(ball(0.27), labels, extractor, PLAN, kept_in=kept, belongs_to={"precision": "bf16-mixed"})
+    assert extractor.read == 7 + 22
+    shared = together(2, lambda p: generated_features(ball(0.27), labels, extractor, PLAN, kept_in=kept, belongs_to={}, processes=p))
+    assert torch.equal(shared[0], other)
+
+
+def test_what_was_kept_is_removed_with_the_result(heads: HeadsFiles, tmp_path: Path) -> None:
+    target = tmp_path / "results" / "evaluation.json"
+    result = evaluator(heads)(ball(), kept_in=unfinished_folder(target))
+    assert len(list(unfinished_folder(target).iterdir())) == 6
+    assert result is not None
+    save_result(result, target)
+    assert sorted(path.name for path in target.parent.iterdir()) == ["evaluation.json", "evaluation.npz"]
+
+
+# ------------------------------------------------------------------------------------------------------------ precision
+
+
+def test_precision_is_part_of_the_protocol_and_changes_the_images(heads: HeadsFiles) -> None:
+    """The networks run in bfloat16, rendering does not; results of unequal precision are not compared."""
+    half = PLAN.model_copy(update={"precision": "bf16-mixed"})
+    seen: list[bool] = []
+
+    class Watched(AnalyticSphere):
+        def prepare(self, latents: Any, condition: Tensor | None, **options: Any) -> Any:
+            seen.append(torch.is_autocast_enabled("cpu"))
+            return super().prepare(latents, condition, **options)
+
+    data = EvaluationData(Dataset(heads.images))
+    full, rounded = (
+        Evaluator(plan, data, segmenter=AnalyticColours(), estimator=None)(Watched(neural_resolution=16, image_resolution=16), subject=name)
+        for name, plan in (("full", PLAN), ("rounded", half))
+    )
+    assert full is not None and rounded is not None
+    assert sum(seen) == 6  # batches of images, of the second alone; shapes are measured in float32
+    assert not np.array_equal(full.features, rounded.features)
+    assert np.array_equal(full.terms["sr_skin"], rounded.terms["sr_skin"], equal_nan=True)
+    with pytest.raises(PriorzooError, match='protocol field `images.precision` is "32-true" in full and "bf16-mixed" in rounded'):
+        require_equal_protocols([full, rounded])
+
+
+def test_float16_on_a_processor_is_refused(heads: HeadsFiles) -> None:
+    with pytest.raises(PriorzooError, match=r"evaluation\.precision: 16-mixed needs a CUDA device"):
+        evaluator(heads, plan=PLAN.model_copy(update={"precision": "16-mixed"}))(ball())
+
+
+def test_a_training_with_tf32_does_not_change_how_its_result_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    with generating.at_precision("32-true", torch.device("cpu")):
+        assert not torch.backends.cudnn.allow_tf32 and not torch.backends.cuda.matmul.allow_tf32
+    assert torch.backends.cudnn.allow_tf32
+
+
+# ------------------------------------------------------------------------------------------------------- the command
+
+
+@pytest.fixture
+def weights(heads: HeadsFiles, tmp_path: Path) -> Path:
+    """Weights with a card, to be measured on the heads."""
+    plain = {
+        "backbone": BALL, "segmenter": {"name": "analytic_colours"}, "training": {"images": 4},
+        "data": {"name": "eg3d", "path": str(heads.images), "held_out": str(heads.held_out), "truth": str(heads.truth)},
+        "evaluation": PLAN.model_dump(),
+    }  # fmt: skip
+    recipe = Recipe.from_plain(plain)
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    save_file(
+        {f"generator.{k}": v.contiguous() for k, v in build_backbone(recipe).generator.state_dict().items()}, folder / "model.safetensors"
+    )
+    (folder / "card.json").write_text(json.dumps({"recipe": recipe.to_plain()}))
+    return folder
+
+
+@pytest.mark.slow
+def test_two_processes_measure_what_one_does(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`priorzoo evaluate --devices 2` over gloo, against one process."""
+    (tmp_path / "driver.py").write_text("import analytic, sys; from priorzoo.cli.main import main; sys.exit(main(sys.argv[1:]))")
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    command = ["evaluate", str(weights), "--device", "cpu", "--out", str(tmp_path / "two.json"), "--devices", "2"]
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "driver.py"), *command], capture_output=True, text=True, timeout=200, check=False,
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("two.json") == 1 and "FD(heads)" in done.stdout  # the first process alone prints
+    assert main(["evaluate", str(weights), "--device", "cpu", "--out", str(tmp_path / "one.json")]) == 0
+    one, two = Result.load(tmp_path / "one.json"), Result.load(tmp_path / "two.json")
+    require_equal_protocols([one, two])
+    assert one.features is not None and two.features is not None
+    assert float(np.abs(one.features - two.features).max()) <= 1e-6
+    for key in one.columns():
+        assert np.allclose(one.terms[key], two.terms[key], rtol=1e-9, atol=1e-6, equal_nan=True), key
+    assert not list(tmp_path.glob("*.unfinished"))
+
+
+def test_real_images_are_not_mirrored(heads: HeadsFiles, tmp_path: Path) -> None:
+    """EG3D's FID: generated images against all real ones as they are stored, cameras drawn from theirs."""
+    plain = {"backbone": BALL, "training": {"images": 8}, "data": {"name": "eg3d", "path": str(heads.images), "mirror": True}}
+    recipe = Recipe.from_plain(plain)
+    assert len(open_sources(recipe, tmp_path).train) == 20
+    measured = evaluator_for(recipe, tmp_path)
+    assert len(measured.data.real) == len(measured.data.real.labels) == 10
+
+
+def test_the_machine_decides_how_many_measure_unless_told() -> None:
+    plan = Training(images=8, batch=16, devices=8, nodes=2)
+    on_this = measuring_plan(plan, device="cpu")
+    assert (on_this.devices, on_this.nodes, on_this.accelerator) == (1, 1, "cpu")
+    assert measuring_plan(plan, device="cpu", devices=3).devices == 3
+    assert measuring_plan(plan.model_copy(update={"accelerator": "cpu"})).devices == 8
+
+
+def test_another_recipe_gives_data_and_protocol(
+    weights: Path, heads: HeadsFiles, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights that know no data need --recipe, or the data as an override; an extractor of another recipe is its protocol."""
+    monkeypatch.chdir(tmp_path)
+    card = json.loads((weights / "card.json").read_text())
+    card["recipe"]["data"] = None
+    (weights / "card.json").write_text(json.dumps(card))
+    assert main(["evaluate", "weights"]) == 2
+    assert "weights: nothing is known of the data" in (error := capsys.readouterr().err) and "--recipe" in error and "data.path=" in error
+    (tmp_path / "table.yaml").write_text(
+        f"backbone: {{name: analytic_sphere, image_resolution: 16}}\ndata: {{name: eg3d, path: {heads.images}}}\n"
+        "segmenter: {name: analytic_colours}\ntraining: {images: 8}\nevaluation: {images: 5, batch: 4, geometry_samples: 2}\n"
+    )
+    assert main(["evaluate", "weights", "--recipe", "table.yaml", "evaluation.batch=2", "--device", "cpu"]) == 0
+    result = Result.load(tmp_path / "runs" / "weights" / "results" / "evaluation.json")
+    assert result.protocol["images"]["count"] == 5 and len(result.terms["sr_skin"]) == 2
+    assert main(["evaluate", "weights", "--recipe", "table.yml"]) == 2
+    assert "table.yml" in capsys.readouterr().err
+    large = (tmp_path / "table.yaml").read_text().replace("image_resolution: 16", "image_resolution: 16, neural_resolution: 8")
+    (tmp_path / "table.yaml").write_text(large)
+    assert main(["evaluate", "weights", "--recipe", "table.yaml", "backbone.radius=0.3"]) == 2
+    assert "would change the model" in capsys.readouterr().err
+    assert main(["evaluate", "weights", "data.name=eg3d", f"data.path={heads.images}", "--device", "cpu", "--out", "b.json"]) == 0
+
+
+def test_an_extractor_without_logits_reads_real_and_generated_images_alike() -> None:
+    image = torch.zeros(2, 3, 16, 16, dtype=torch.uint8)
+    extractor: Extractor = HeadsFeatures()
+    assert torch.equal(extractor(image), extractor.generated(image))
