@@ -160,6 +160,8 @@ def test_mapping_and_truncation(case: Case) -> None:
         for zeroed in ({"conditioning": "zero"}, {"conditioning_scale": 0.0}):  # 0 is what a missing c_scale means
             case.backbone.set_options(**{"conditioning": "camera", "truncation_cutoff": None, **zeroed})
             close(case.prepare()["ws"][:, 0], io["ws_czero"])
+        case.backbone.set_options(conditioning="camera", conditioning_scale=2.0)
+        close(case.backbone.prepare(Latents({"z": io["z"]}), io["c_cond"] / 2)["ws"][:, 0], io["ws"])
         case.backbone.options = before
 
 

@@ -92,16 +92,31 @@ def test_live_attributes_win_over_the_constructors(pair, tmp_path):
         state = state_of(checkpoint, "G_ema")
         state["neural_rendering_resolution"] = 16
         state["rendering_kwargs"].update(
-            depth_resolution=7, white_back=True, ray_start="auto", ray_end="auto", c_gen_conditioning_zero=True
-        )
+            depth_resolution=7, white_back=True, ray_start="auto", ray_end="auto", c_gen_conditioning_zero=True,
+            disparity_space_sampling=True, superresolution_noise_mode="random", c_scale=0.5,
+        )  # fmt: skip
         state["_init_kwargs"]["rendering_kwargs"].update(depth_resolution=9)
 
     found = read_official(stored(tmp_path, pair, finetuned))
-    told = {k: found.options[k] for k in ("neural_resolution", "samples_coarse", "white_back", "near", "far", "conditioning")}
-    assert told == {
+    wanted = {
         "neural_resolution": 16, "samples_coarse": 7, "white_back": True, "near": "auto", "far": "auto", "conditioning": "zero",
+        "disparity": True, "superresolution_noise": "random", "conditioning_scale": 0.5,
     }  # fmt: skip
+    assert {k: found.options[k] for k in wanted} == wanted
     assert found.pose_swap is None
+
+
+@pytest.mark.parametrize(("stored_as", "swap"), [(0.8, 0.8), (None, None), ("absent", 0.0)])
+def test_the_chance_of_another_s_camera(stored_as: Any, swap: float | None, pair, tmp_path):
+    """None is how the published code says that every conditioning label was zeroed."""
+
+    def change(checkpoint: dict[str, Any]) -> None:
+        rendering = state_of(checkpoint, "G_ema")["rendering_kwargs"]
+        rendering.update(gpc_reg_prob=stored_as)
+        if stored_as == "absent":
+            del rendering["gpc_reg_prob"]
+
+    assert read_official(stored(tmp_path, pair, change)).pose_swap == swap
 
 
 def test_a_missing_scale_of_the_condition_is_the_published_default(pair, tmp_path):

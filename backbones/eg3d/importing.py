@@ -163,7 +163,7 @@ def _translated(
     return OfficialCheckpoint(
         options=options,
         tensors=tensors,
-        pose_swap=live.real("gpc_reg_prob", 0.0) if conditioned else None,
+        pose_swap=live.real("gpc_reg_prob", 0.0) if conditioned and rendering.get("gpc_reg_prob", 0.0) is not None else None,
         label_noise=critic_given.real("disc_c_noise", 0.0),
         origin={
             "classes": sorted(file.classes),
