@@ -88,15 +88,22 @@ def test_every_measure_is_explained():
 
 def test_every_option_that_deviates_is_an_option():
     from priorzoo.backbones.eg3d.options import EG3DOptions
+    from priorzoo.core.recipe.schema import Objective, Training
+    from priorzoo.priors.density_monotonic import DensityMonotonic
     from priorzoo.priors.density_tv import DensityTV
     from priorzoo.priors.ssr import SSR
 
     text = (ROOT / "docs" / "explanation" / "deviations.md").read_text(encoding="utf-8")
     eg3d, ssr = text.split("## SSR")
     published = EG3DOptions.__dataclass_fields__
-    for option in ("plane_axes", "importance", "depth", "raw_image"):
-        assert f"`{option}" in eg3d and option in published
+    cells = [line.split("|")[-2].strip() for line in eg3d.splitlines() if line.startswith("|") and line.count("|") == 5]
+    networks = {word for cell in cells if not cell.startswith("prior") for word in re.findall(r"`(\w+)(?:: \w+)?`", cell)}
+    assert {"plane_axes", "importance", "depth", "raw_image", "conditioning", "superresolution_noise", "discriminator"} <= networks
+    assert sorted(networks - published.keys()) == []
+    for section, key in re.findall(r"`(objective|training)\.(\w+)", eg3d):
+        assert key in {"objective": Objective, "training": Training}[section].model_fields
     assert DensityTV(as_published=True).as_published
+    assert DensityMonotonic(as_published=True, smoothness=0.025).as_published
     for option in ("reduction", "min_opacity", "normalise", "scope", "empty", "max_view_angle", "view_angle_ramp", "second_order"):
         assert f"`{option}" in ssr
         assert option in SSR.__init__.__kwdefaults__ or option in SSR.__mro__[1].__init__.__kwdefaults__
