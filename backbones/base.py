@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.camera import Camera
+from ..core.errors import PriorzooError
 from ..core.scene import Field, Scene
 from ..core.streams import Streams
 
@@ -56,6 +57,20 @@ class Sampling:
     fine: int | None = None
 
 
+@dataclass(frozen=True)
+class Execution:
+    """How a backbone computes; what it computes stays the same up to rounding.
+
+    ``memory_format`` of the networks' feature maps: ``auto`` (the fastest on the device), ``contiguous`` or ``channels_last``.
+    ``checkpoint_rendering``: the backward computes the volume rendering's inner values again instead of keeping them. ``compile``: those
+    networks that are differentiated once run under ``torch.compile``.
+    """
+
+    memory_format: str = "auto"
+    checkpoint_rendering: bool = False
+    compile: bool = False
+
+
 class Backbone(nn.Module):
     """Base of every backbone.
 
@@ -82,6 +97,16 @@ class Backbone(nn.Module):
     def neural_resolution(self) -> int:
         """Side of the volume rendering in pixels, unless ``render`` is told another."""
         raise NotImplementedError
+
+    def set_execution(self, how: Execution) -> None:
+        """Compute as ``how`` says from now on; called once the parameters are on their device.
+
+        The default lays out the weights, and refuses by a PriorzooError what only a backbone itself can do.
+        """
+        for name in ("checkpoint_rendering", "compile"):
+            if getattr(how, name):
+                raise PriorzooError(f"training.{name}: backbone {self.registry_name or type(self).__name__} cannot do it; set it to false")
+        lay_out_weights(self, how.memory_format)
 
     def draw(self, n: int, streams: Streams) -> Latents:
         """Draw ``n`` latents from the backbone's law: consumer ``latents``."""
@@ -137,3 +162,10 @@ class Backbone(nn.Module):
     def criticise(self, critic_input: Mapping[str, Tensor], condition: Tensor | None) -> Tensor:
         """Return the discriminator's logits [B]; large is real."""
         raise NotImplementedError
+
+
+def lay_out_weights(module: nn.Module, memory_format: str) -> None:
+    """Put a module's convolution weights into the memory order ``contiguous`` or ``channels_last``; ``auto`` leaves them."""
+    if memory_format != "auto":
+        order = torch.channels_last if memory_format == "channels_last" else torch.contiguous_format
+        module.to(memory_format=order)  # type: ignore[call-overload]

@@ -75,7 +75,7 @@ def launch(plan: Training) -> Any:
     Precision is not Fabric's here (see ``precision.py``).
     """
     from lightning_fabric import Fabric
-    from lightning_fabric.strategies import DDPStrategy
+    from lightning_fabric.strategies.ddp import DDPStrategy
 
     world = world_of(plan)
     if plan.batch % world.size:

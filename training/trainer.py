@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..backbones.base import Execution
 from ..core.errors import RunError, StoppedError
 from ..core.recipe import Recipe
 from ..core.streams import Streams
@@ -117,6 +118,8 @@ class Trainer:
         self.backbone = self.precision.place(build_backbone(recipe))
         self.average = self.precision.place(build_backbone(recipe)).eval().requires_grad_(False)
         self.average.discriminator = None
+        self.backbone.set_execution(Execution(plan.memory_format, plan.checkpoint_rendering, plan.compile))
+        self.average.set_execution(Execution(plan.memory_format))
         self.priors = PriorSet(recipe, device, self.precision.dtype)
         labels = sources.train.labels
         if labels is None:

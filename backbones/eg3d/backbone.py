@@ -17,12 +17,15 @@ from ...core.streams import Streams
 from ...rendering.compositing import density_from_raw, expected_depth, published_depth
 from ...rendering.rays import rays_from_camera
 from ..backgrounds.base import Background
-from ..base import Backbone, Latents, Sampling
+from ..base import Backbone, Execution, Latents, Sampling, lay_out_weights
+from .compiling import check_compiler
 from .discriminator import DualDiscriminator, resize
 from .generator import LABEL, TriPlaneGenerator, camera_for
 from .layers import Noise
 from .options import EG3DOptions
 from .renderer import Rendering, RenderingOptions, query_planes, render_rays
+from .superresolution import SuperResolution
+from .synthesis import SynthesisBlock
 
 PROVIDES = frozenset(
     {
@@ -98,7 +101,8 @@ class EG3D(Backbone):
     def __init__(self, *, background: Mapping[str, Any] | None = None, **options: Any) -> None:
         super().__init__()
         self.options = self.options_of(options, background)
-        self.rendering = self.options.rendering()
+        self.execution = Execution()
+        self.rendering = self._rendering()
         self.generator = TriPlaneGenerator(self.options, self._background(background))
         self.discriminator = DualDiscriminator(
             resolution=self.options.image_resolution,
@@ -155,7 +159,22 @@ class EG3D(Backbone):
         construction.
         """
         self.options = replace(self.options, **changes)
-        self.rendering = self.options.rendering()
+        self.rendering = self._rendering()
+
+    def set_execution(self, how: Execution) -> None:
+        """Compute as ``how`` says from now on; ``compile`` takes the planes' network and super-resolution."""
+        if how.compile:
+            check_compiler(next(self.parameters()).device)
+        self.generator.compiles = how.compile
+        lay_out_weights(self, how.memory_format)
+        for module in self.modules():
+            if isinstance(module, (SynthesisBlock, SuperResolution, DualDiscriminator)):
+                module.memory_format = how.memory_format
+        self.execution = how
+        self.rendering = self._rendering()
+
+    def _rendering(self) -> RenderingOptions:
+        return replace(self.options.rendering(), checkpoint=self.execution.checkpoint_rendering)
 
     def draw(self, n: int, streams: Streams) -> Latents:
         """Draw ``n`` standard normal z, and the background's own."""
@@ -175,7 +194,8 @@ class EG3D(Backbone):
         if self.options.conditioning != "none":
             scale = self.options.conditioning_scale if self.options.conditioning == "camera" else 0.0
             label = z.new_zeros(len(z), LABEL) if condition is None or scale == 0.0 else condition * scale
-        w = mapping(z, label, update_average=update_averages)
+        with torch.autocast(z.device.type, enabled=False):  # published in float32 throughout, and it costs nothing
+            w = mapping(z, label, update_average=update_averages)
         ws = truncate(w, mapping.w_avg.to(w), truncation, self.generator.num_ws, self.options.truncation_cutoff)
         if self.background is None:
             return Latents({"ws": ws})
@@ -313,7 +333,7 @@ class EG3D(Backbone):
             published = self.options.raw_image == "as_published"
             if "image" in needs or published:
                 noise = self._noise(self.options.superresolution_noise, streams, "superresolution_noise")
-                image, written = self.generator.superresolution(features, ws, noise)
+                image, written = self.generator.superresolve(features, ws, noise)
                 scene["image"] = image.float() if image.element_size() < 4 else image
                 raw = written if published else raw
         elif "image" in needs:
@@ -348,4 +368,5 @@ class EG3D(Backbone):
         """Logits [B] for the camera labels [B,25] of the images (None: zeros)."""
         image = critic_input["image"]
         label = image.new_zeros(len(image), LABEL) if condition is None else condition
-        return self.discriminator(image, critic_input.get("image_raw"), label)[:, 0]
+        logits = self.discriminator(image, critic_input.get("image_raw"), label)[:, 0]
+        return logits if logits.element_size() >= 4 else logits.float()

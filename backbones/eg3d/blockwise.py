@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.utils.checkpoint import checkpoint as recomputed
 
 from .decoder import COLOUR_OFFSET, COLOUR_SCALE, Decoder
 from .planes import plane_grid, sample_planes
@@ -34,20 +35,23 @@ def evaluate_samples(
     box_warp: float,
     axes: Axes,
     colours: bool = True,
+    checkpoint: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
     """Raw density [B,R,S] and colours [B,C,R,S] at ``distances`` [B,R,S] along rays [B,R,3] through planes [B,3,F,H,W].
 
-    Differentiable once, in planes and decoder; the rays carry no gradient.
+    Differentiable once, in planes and decoder; the rays carry no gradient. With ``checkpoint`` nothing but the results is kept for the
+    backward, which computes the rest again: here the reads of the planes, on other devices everything, one sample at a time.
     """
     batch, rays, count = distances.shape
     if planes.device.type != "cpu":  # blocks are a matter of the processor's cache
-        return reference_samples(planes, decoder, origins, directions, distances, box_warp=box_warp, axes=axes, colours=colours)
+        evaluate = checkpointed_samples if checkpoint and torch.is_grad_enabled() else reference_samples
+        return evaluate(planes, decoder, origins, directions, distances, box_warp=box_warp, axes=axes, colours=colours)
     raw, colour = _Blockwise.apply(  # type: ignore[no-untyped-call]
         planes,
         *decoder.matrices(planes=planes.shape[1], colours=colours),
         *plane_lines(origins, directions, box_warp, axes),
         distances,
-        torch.is_grad_enabled(),
+        torch.is_grad_enabled() and not checkpoint,
     )
     return raw.view(batch, rays, count), colour.view(batch, -1, rays, count) if colours else None
 
@@ -69,6 +73,30 @@ def reference_samples(
     grid = plane_grid(points.flatten(1, 2), box_warp, axes)
     raw, colour = decoder(sample_planes(planes, grid), colours=colours)
     return raw.view(batch, rays, count), None if colour is None else colour.view(batch, -1, rays, count)
+
+
+def checkpointed_samples(
+    planes: Tensor,
+    decoder: Decoder,
+    origins: Tensor,
+    directions: Tensor,
+    distances: Tensor,
+    *,
+    box_warp: float,
+    axes: Axes,
+    colours: bool = True,
+) -> tuple[Tensor, Tensor | None]:
+    """`reference_samples`, sample by sample, each computed again in the backward instead of kept (Chen et al. 2016)."""
+
+    def evaluate(*given: Tensor) -> tuple[Tensor, Tensor | None]:
+        own_planes, *rays = given
+        return reference_samples(own_planes, decoder, *rays, box_warp=box_warp, axes=axes, colours=colours)
+
+    parts = []
+    for sample in range(len(planes)):
+        given = (t[sample : sample + 1] for t in (planes, origins, directions, distances))
+        parts.append(recomputed(evaluate, *given, use_reentrant=False, preserve_rng_state=False))  # no random numbers are drawn inside
+    return torch.cat([raw for raw, _ in parts]), torch.cat([colour for _, colour in parts]) if colours else None
 
 
 @torch.no_grad()
@@ -100,8 +128,7 @@ class _Blockwise(torch.autograd.Function):
         raw = planes.new_empty(batch, rays * count)
         colour = planes.new_empty(batch, len(w2) - 1, rays * count)
         for sample, chosen, points in _blocks(planes, rays, count):
-            grid = _block_grid(starts, steps, distances, sample, chosen)
-            read = F.grid_sample(planes[sample], grid, align_corners=False)[:, :, 0]
+            read = _read(planes, starts, steps, distances, sample, chosen)
             summed = read.sum(dim=0) if features is None else torch.sum(read, dim=0, out=features[sample, :, points])
             hidden = F.softplus(torch.addmm(b1[:, None], w1, summed))
             out = torch.addmm(b2[:, None], w2, hidden)
@@ -122,7 +149,7 @@ class _Blockwise(torch.autograd.Function):
         grad_planes = torch.zeros_like(planes)
         grad_w1, grad_b1, grad_w2, grad_b2 = (torch.zeros_like(t) for t in (w1, b1, w2, w2[:, 0]))
         for sample, chosen, points in _blocks(planes, rays, count):
-            summed = features[sample, :, points]
+            summed = _read(planes, starts, steps, distances, sample, chosen).sum(dim=0) if features is None else features[sample, :, points]
             before = torch.addmm(b1[:, None], w1, summed)
             grad_out = _output_gradient(grad_raw, grad_colour, colour, sample, points)
             grad_w2.addmm_(grad_out, F.softplus(before).T)
@@ -147,6 +174,11 @@ def _blocks(planes: Tensor, rays: int, count: int) -> Iterator[tuple[int, slice,
         for first in range(0, rays, size):
             last = min(first + size, rays)
             yield sample, slice(first, last), slice(first * count, last * count)
+
+
+def _read(planes: Tensor, starts: Tensor, steps: Tensor, distances: Tensor, sample: int, chosen: slice) -> Tensor:
+    """Features [P,F,n] that one block of rays reads from the planes."""
+    return F.grid_sample(planes[sample], _block_grid(starts, steps, distances, sample, chosen), align_corners=False)[:, :, 0]
 
 
 def _block_grid(starts: Tensor, steps: Tensor, distances: Tensor, sample: int, chosen: slice) -> Tensor:

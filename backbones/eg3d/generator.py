@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from typing import Any
+
+import torch
 from torch import Tensor, nn
 
 from ...core.camera import Camera
 from ..backgrounds.base import Background
+from .compiling import run_compiled
 from .decoder import Decoder, SplitDecoder
 from .layers import Noise, ToRGB
 from .mapping import MappingNetwork
@@ -21,6 +26,7 @@ class TriPlaneGenerator(nn.Module):
 
     def __init__(self, options: EG3DOptions, background: Background | None = None) -> None:
         super().__init__()
+        self.compiles = False
         conditioned = options.conditioning != "none"
         self.backbone = PlaneGenerator(
             MappingNetwork(options.z_dim, LABEL if conditioned else 0, options.w_dim, layers=options.mapping_layers),
@@ -71,9 +77,21 @@ class TriPlaneGenerator(nn.Module):
 
     def planes(self, ws: Tensor, noise: Noise) -> Tensor:
         """Planes [B,3,C,H,W] of style vectors [B,num_ws,w_dim]."""
-        image = self.backbone.synthesis(ws, noise)
+        # Its features are not clamped: as published, this network is never computed in float16 (in bfloat16 they cannot overflow).
+        kind = ws.device.type
+        half = torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.float16
+        with torch.autocast(kind, enabled=False) if half else nullcontext():
+            image = self._run(self.backbone.synthesis, ws, noise=noise)
         planes = image.contiguous().view(len(image), 3, -1, *image.shape[2:])
         return planes if planes.element_size() >= 4 else planes.float()
+
+    def superresolve(self, features: Tensor, ws: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
+        """Final image and raw image *as published* of a feature image, see `SuperResolution`."""
+        images: tuple[Tensor, Tensor] = self._run(self.superresolution, features, ws, noise=noise)
+        return images
+
+    def _run(self, network: nn.Module, *tensors: Tensor, noise: Noise) -> Any:
+        return run_compiled(network, *tensors, noise=noise) if self.compiles else network(*tensors, noise)
 
 
 def camera_for(camera: Camera, like: Tensor) -> Camera:

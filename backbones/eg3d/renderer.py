@@ -21,7 +21,7 @@ class RenderingOptions:
     """How rays are sampled and composited; the defaults are the published FFHQ ones.
 
     ``near``, ``far``: world units along the ray, or both "auto" (where rays meet the box). ``importance``: "official" (with
-    the published off-by-one) or "corrected".
+    the published off-by-one) or "corrected". ``checkpoint``: the backward computes the samples' inner values again.
     """
 
     box_warp: float = 1.0
@@ -33,6 +33,7 @@ class RenderingOptions:
     disparity: bool = False
     axes: str = "official"
     importance: str = "official"
+    checkpoint: bool = False
 
     def __post_init__(self) -> None:
         plane_axes(self.axes)
@@ -106,7 +107,10 @@ def render_rays(
     axes = plane_axes(options.axes)
 
     def evaluate(distances: Tensor) -> tuple[Tensor, Tensor | None]:
-        return evaluate_samples(planes, decoder, origins, directions, distances, box_warp=options.box_warp, axes=axes, colours=colours)
+        return evaluate_samples(
+            planes, decoder, origins, directions, distances,
+            box_warp=options.box_warp, axes=axes, colours=colours, checkpoint=options.checkpoint,
+        )  # fmt: skip
 
     raw, colour = evaluate(coarse)
     if u is None:
