@@ -313,7 +313,7 @@ def test_precision_is_part_of_the_protocol_and_changes_the_images(heads: HeadsFi
     assert sum(seen) == 6  # batches of images, of the second alone; shapes are measured in float32
     assert not np.array_equal(full.features, rounded.features)
     assert np.array_equal(full.terms["sr_skin"], rounded.terms["sr_skin"], equal_nan=True)
-    with pytest.raises(PriorzooError, match='protocol field `images.precision` is "32-true" in full and "bf16-mixed" in rounded'):
+    with pytest.raises(PriorzooError, match=r'field `images\.precision` is "32-true" in full and "bf16-mixed" in rounded'):
         require_equal_protocols([full, rounded])
 
 
