@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from ..core.errors import DataError
 
@@ -54,3 +58,22 @@ class Archive:
             raise DataError(f"{self.path}: holds no entry {name!r}") from error
         except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
             raise DataError(f"{self.path}: entry {name!r} cannot be read ({error})") from error
+
+    @contextmanager
+    def stream(self, name: str) -> Iterator[IO[bytes]]:
+        """One entry as an open file, for a reader that wants its first bytes only."""
+        try:
+            with (self.path / name).open("rb") if self.path.is_dir() else self._open().open(name) as file:
+                yield file
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+            raise DataError(f"{self.path}: entry {name!r} cannot be read ({error})") from error
+
+    def checksum(self, name: str) -> str:
+        """Text that changes with an entry's bytes: size and CRC from a zip's directory, unread; the hash of a folder's file."""
+        if self.path.is_dir():
+            return hashlib.sha256(self.read(name)).hexdigest()
+        try:
+            entry = self._open().getinfo(name)
+        except KeyError as error:
+            raise DataError(f"{self.path}: holds no entry {name!r}") from error
+        return f"{entry.file_size}:{entry.CRC:08x}"

@@ -1,19 +1,20 @@
-"""Is a data set fit for training? Counts, sanity of the camera labels, duplicates, and two pictures to look at."""
+"""Is a data set fit for training? Counts, sanity of the camera labels, duplicates."""
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ..core.camera import Camera
 from ..core.errors import DataError
-from ..core.files import write_atomically
 from .dataset import Dataset
+from .eg3d_format import mirrored_from
+from .mirror import mirror_problem
 
 ORTHONORMAL_TOLERANCE = 1e-3
 PRINCIPAL_TOLERANCE = 0.05
@@ -31,7 +32,10 @@ class DataReport:
     radius: tuple[float, float]
     yaw: tuple[float, float, float, float]  # mean, standard deviation, lowest, highest; radians
     pitch: tuple[float, float, float, float]
+    field_of_view: tuple[float, float, float, float]  # horizontal, radians
+    mirrored: int  # images that are mirror images of others
     duplicates: list[list[str]]
+    about: dict[str, Any]  # how the set was made, where `priorzoo data pack` made it
     problems: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
 
@@ -45,6 +49,15 @@ def view_angles(camera: Camera) -> tuple[Tensor, Tensor]:
     """
     x, y, z = camera.position.unbind(-1)
     return torch.atan2(x, z), torch.asin((y / camera.position.norm(dim=-1).clamp_min(1e-9)).clamp(-1, 1))
+
+
+def field_of_view(camera: Camera) -> Tensor:
+    """Horizontal field of view [B] in radians: 2 atan(1 / (2 fx)).
+
+    >>> round(float(field_of_view(Camera.looking_at_origin(torch.zeros(1), torch.zeros(1))).rad2deg()), 2)
+    13.37
+    """
+    return 2 * torch.atan(0.5 / camera.intrinsics[:, 0, 0])
 
 
 def label_problems(names: list[str], camera: Camera) -> list[str]:
@@ -125,59 +138,17 @@ def check_dataset(path: str | Path) -> tuple[DataReport, Dataset]:
     radius = camera.position.norm(dim=-1)
     yaw, pitch = view_angles(camera)
     focal = camera.intrinsics[:, 0, 0]
+    unpaired = mirror_problem(data.names, data.labels)
     report = DataReport(
         path=Path(path), images=len(data), resolution=data.stored_resolution,
         cameras=len(torch.unique(data.labels, dim=0)),
         focal=(float(focal.min()), float(focal.max())), radius=(float(radius.min()), float(radius.max())),
-        yaw=_spread(yaw), pitch=_spread(pitch), duplicates=duplicates, problems=label_problems(data.names, camera),
+        yaw=_spread(yaw), pitch=_spread(pitch), field_of_view=_spread(field_of_view(camera)),
+        mirrored=sum(mirrored_from(name) is not None for name in data.names), duplicates=duplicates, about=data.about,
+        problems=label_problems(data.names, camera) + ([unpaired] if unpaired else []),
         remarks=_remarks(camera, radius, duplicates, data.stored_resolution),
     )  # fmt: skip
     return report, data
-
-
-def contact_sheet(data: Dataset, columns: int = 12, rows: int = 6, tile: int = 128) -> np.ndarray:
-    """Samples spread evenly over the data set, uint8 [rows * tile, columns * tile, 3]; empty places are white."""
-    count = min(len(data), columns * rows)
-    sheet = np.full((rows * tile, columns * tile, 3), 255, dtype=np.uint8)
-    for place in range(count):
-        image = data.image(place * len(data) // count)
-        sized = torch.nn.functional.interpolate(
-            image[None].float(), size=(tile, tile), mode="nearest-exact" if data.resolution <= tile else "area"
-        )
-        row, column = divmod(place, columns)
-        sheet[row * tile : (row + 1) * tile, column * tile : (column + 1) * tile] = sized[0].round().byte().permute(1, 2, 0).numpy()
-    last = -(-count // columns)
-    return sheet[: last * tile]
-
-
-def write_contact_sheet(data: Dataset, path: str | Path) -> None:
-    """Write samples of the data set as a PNG."""
-    from PIL import Image
-
-    with write_atomically(path) as beside:
-        Image.fromarray(contact_sheet(data)).save(beside, format="png")
-
-
-def write_camera_plot(data: Dataset, path: str | Path) -> None:
-    """Write a PNG that shows where the cameras stand: yaw against pitch, and the plan seen from above."""
-    from matplotlib.figure import Figure  # a Figure of its own touches no global backend
-
-    camera = Camera.from_label(data.labels)
-    yaw, pitch = (v.rad2deg().numpy() for v in view_angles(camera))
-    figure = Figure(figsize=(11, 4.2), layout="constrained")
-    angles, above, spread = figure.subplots(1, 3, width_ratios=[1.3, 1, 1])
-    angles.scatter(yaw, pitch, s=4, alpha=0.4, linewidths=0)
-    angles.set(xlabel="yaw (degrees)", ylabel="pitch (degrees)", title=f"{len(data)} cameras")
-    position, forward = camera.position.numpy(), camera.forward_axis.numpy()
-    few = slice(None, None, max(1, len(data) // 300))
-    above.quiver(position[few, 0], position[few, 2], forward[few, 0], forward[few, 2], width=0.003, scale=12)
-    above.plot([0], [0], "k+")
-    above.set(xlabel="x", ylabel="z (the face looks this way)", title="from above")
-    above.set_aspect("equal", adjustable="datalim")
-    spread.hist(yaw, bins=40)
-    spread.set(xlabel="yaw (degrees)", ylabel="images", title="yaw")
-    with write_atomically(path) as beside:
-        figure.savefig(beside, dpi=110, format="png")
 
 
 def require_sound(report: DataReport) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
-import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,10 @@ from torch import Tensor
 
 from ..core.errors import DataError
 from .archive import Archive
+from .camera_files.eg3d_labels import HOW_TO_LABEL, label_numbers, parse_labels
+from .eg3d_format import LABELS_FILE
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
-LABEL_LENGTH = 25
 KEEP_BYTES = 1 << 30  # data sets of at most this many decoded bytes stay in memory
 DECODE_ALL_PIXELS = 2_000_000_000  # validate() decodes every image up to here, and a sample beyond
 DECODE_SAMPLE = 2000
@@ -27,6 +27,7 @@ DECODE_SAMPLE = 2000
 class Dataset:
     """Images and camera labels by index; safe to share between processes.
 
+    `about` is what `priorzoo data pack` wrote down of how the set was made, empty for other sets.
     Items are (image uint8 [3, H, W], label float32 [25]) in the order of the sorted names, as EG3D's loader gives them.
 
     Args:
@@ -49,6 +50,7 @@ class Dataset:
         self.names = [n for n in self._archive.names() if n.lower().endswith(IMAGE_SUFFIXES)]
         if not self.names:
             raise DataError(f"{self.path}: holds no image (looked for {', '.join(IMAGE_SUFFIXES)})")
+        self.about: dict[str, Any] = {}
         self.labels = self._read_labels()
         self.stored_resolution = self._decode(self.names[0]).shape[1]
         self.resolution = self.stored_resolution if resolution is None else resolution
@@ -79,6 +81,13 @@ class Dataset:
         """The encoded image file of one name."""
         return self._archive.read(name)
 
+    def fingerprint(self) -> str:
+        """16 hex digits that change with the labels, any image's file, or the resolution; nothing is decoded."""
+        digest = hashlib.sha256(f"{self.resolution}".encode())
+        for name in (LABELS_FILE, *self.names):
+            digest.update(f"\0{name}\0{self._archive.checksum(name)}".encode())
+        return digest.hexdigest()[:16]
+
     def batch(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Images uint8 [B, 3, H, W] and labels float32 [B, 25]."""
         return torch.stack([self.image(int(i)) for i in indices]), self.labels[[int(i) for i in indices]]
@@ -101,33 +110,17 @@ class Dataset:
                 self._check_size(name, self._open(name, self._archive.read(name)).size, self.stored_resolution)
 
     def _read_labels(self) -> Tensor:
-        if "dataset.json" not in self._archive.names():
-            raise DataError(f"{self.path}: holds no dataset.json, the file of camera labels")
-        try:
-            content: Any = json.loads(self._archive.read("dataset.json"))
-        except ValueError as error:
-            raise DataError(f"{self.path}: dataset.json is not JSON ({error})") from error
-        pairs = content.get("labels") if isinstance(content, dict) else None
-        if pairs is None:
-            raise DataError(f"{self.path}: dataset.json has no labels; a camera (25 numbers) is needed for every image")
-        try:
-            by_name = {str(name): label for name, label in pairs}
-        except (TypeError, ValueError) as error:
-            raise DataError(f"{self.path}: dataset.json: labels must be a list of [name, 25 numbers] ({error})") from error
-        return torch.from_numpy(np.stack([self._label(name, by_name) for name in self.names]))
-
-    def _label(self, name: str, by_name: dict[str, Any]) -> np.ndarray:
-        where = f"{self.path}: dataset.json"
-        if name not in by_name:
-            raise DataError(f"{where}: image {name!r} has no label")
-        label = by_name[name]
-        numbers = isinstance(label, list) and all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in label)
-        if not numbers or len(label) != LABEL_LENGTH:
-            got = f"{len(label)} values" if isinstance(label, list) else type(label).__name__
-            raise DataError(f"{where}: the label of {name!r} must be {LABEL_LENGTH} numbers, got {got}")
-        if not all(math.isfinite(v) for v in label):
-            raise DataError(f"{where}: the label of {name!r} holds a number that is not finite")
-        return np.array(label, dtype=np.float32)
+        if LABELS_FILE not in self._archive.names():
+            raise DataError(f"{self.path}: holds no dataset.json, the file of camera labels: {HOW_TO_LABEL}")
+        where = f"{self.path}: {LABELS_FILE}"
+        pairs, self.about = parse_labels(where, self._archive.read(LABELS_FILE))
+        by_name = dict(pairs)
+        labels = []
+        for name in self.names:
+            if name not in by_name:
+                raise DataError(f"{where}: image {name!r} has no label; every image needs a camera (25 numbers): {HOW_TO_LABEL}")
+            labels.append(label_numbers(where, name, by_name[name]).astype(np.float32))
+        return torch.from_numpy(np.stack(labels))
 
     def _open(self, name: str, data: bytes) -> Image.Image:
         try:

@@ -20,13 +20,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
 from ..core.camera import Camera
 from ..core.errors import DataError
 from ..core.files import write_atomically
 from ..shapes.head_parameters import COLOURS, SCALARS, HeadParameters, sample_heads
 from ..shapes.head_render import BACKGROUNDS, HeadImages, render_heads
+from .eg3d_format import add_entry, encode_png, image_name, labels_json
 from .truth import TRUTH_VERSION, encode_truth
 
 # Number of the first held-out head, beyond all training heads: the held-out heads do not depend on `images`.
@@ -123,16 +123,6 @@ class HeadsFiles:
         return cls(path, path.with_suffix(".held_out.zip"), path.with_suffix(".truth.zip"))
 
 
-def image_name(index: int) -> str:
-    """EG3D's name of image number `index`.
-
-    >>> image_name(12)
-    '00000/img00000012.png'
-    """
-    digits = f"{index:08d}"
-    return f"{digits[:5]}/img{digits}.png"
-
-
 def plan_camera(plan: HeadsPlan, images: range) -> Camera:
     """The float32 cameras of a range of images."""
     angles = torch.tensor([plan.angles_of(i) for i in images], dtype=torch.float64)
@@ -155,17 +145,11 @@ def render_images(plan: HeadsPlan, images: range) -> HeadImages:
         torch.set_num_threads(threads)
 
 
-def _encode_png(image: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, format="png", compress_level=0, optimize=False)
-    return buffer.getvalue()
-
-
 def _encoded_chunk(plan: HeadsPlan, start: int, stop: int) -> list[tuple[bytes, bytes]]:
     """PNG and truth bytes of the images start ... stop - 1."""
     made = render_images(plan, range(start, stop))
     pixels = (made.rgb * 255 + 0.5).to(torch.uint8).permute(0, 2, 3, 1).numpy()
-    return [(_encode_png(pixels[i]), encode_truth(made.depth[i], made.normals[i], made.labels[i])) for i in range(stop - start)]
+    return [(encode_png(pixels[i]), encode_truth(made.depth[i], made.normals[i], made.labels[i])) for i in range(stop - start)]
 
 
 def _encoded(plan: HeadsPlan, workers: int) -> Iterator[list[tuple[bytes, bytes]]]:
@@ -188,18 +172,6 @@ def _encoded(plan: HeadsPlan, workers: int) -> Iterator[list[tuple[bytes, bytes]
         finally:
             for future in waiting:
                 future.cancel()
-
-
-def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
-    """Store one entry without compression and without the time of day: same seed, same bytes."""
-    info = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
-    info.external_attr = 0o644 << 16
-    archive.writestr(info, data)
-
-
-def _labels_json(names: list[str], labels: np.ndarray) -> bytes:
-    pairs = [[name, [float(v) for v in row]] for name, row in zip(names, labels, strict=True)]
-    return json.dumps({"labels": pairs}).encode()
 
 
 def _truth_json(plan: HeadsPlan, names: list[str], labels: np.ndarray) -> bytes:
@@ -273,14 +245,14 @@ def write_heads(
         done = 0
         for chunk in _encoded(plan, workers):
             for png, truth in chunk:
-                _add(archives["train" if done < plan.images else "held_out"], names[done], png)
-                _add(archives["truth"], names[done].removesuffix(".png") + ".npz", truth)
+                add_entry(archives["train" if done < plan.images else "held_out"], names[done], png)
+                add_entry(archives["truth"], names[done].removesuffix(".png") + ".npz", truth)
                 done += 1
             if progress is not None:
                 progress(done, plan.total)
-        _add(archives["train"], "dataset.json", _labels_json(names[: plan.images], labels[: plan.images]))
+        add_entry(archives["train"], "dataset.json", labels_json(names[: plan.images], labels[: plan.images]))
         if plan.held_out:
-            _add(archives["held_out"], "dataset.json", _labels_json(names[plan.images :], labels[plan.images :]))
-        _add(archives["truth"], "parameters.npz", _parameter_table(plan))
-        _add(archives["truth"], "truth.json", _truth_json(plan, names, labels))
+            add_entry(archives["held_out"], "dataset.json", labels_json(names[plan.images :], labels[plan.images :]))
+        add_entry(archives["truth"], "parameters.npz", _parameter_table(plan))
+        add_entry(archives["truth"], "truth.json", _truth_json(plan, names, labels))
     return files

@@ -15,11 +15,11 @@ from PIL import Image
 from priorzoo.core.camera import Camera
 from priorzoo.core.errors import DataError
 from priorzoo.data.dataset import Dataset
+from priorzoo.data.eg3d_format import image_name
 from priorzoo.data.heads import (
     FIRST_HELD_OUT,
     HeadsFiles,
     HeadsPlan,
-    image_name,
     plan_camera,
     render_images,
     write_heads,

@@ -18,8 +18,9 @@ from PIL import Image
 from priorzoo.cli.data import app
 from priorzoo.core.camera import Camera
 from priorzoo.core.errors import DataError
-from priorzoo.data.check import check_dataset, contact_sheet, label_problems, require_sound, write_camera_plot
+from priorzoo.data.check import check_dataset, label_problems, require_sound
 from priorzoo.data.dataset import Dataset
+from priorzoo.data.preview import contact_sheet, write_camera_plot
 from typer.testing import CliRunner
 
 Entries = dict[str, bytes]

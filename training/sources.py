@@ -65,6 +65,7 @@ def open_sources(recipe: Recipe, folder: Path, *, progress: bool = False, check:
     Raises DataError, naming the entry, before anything is trained.
     """
     from ..data.dataset import Dataset
+    from ..data.eg3d_format import mirrored_from
 
     spec: Any = recipe.data
     if spec is None:
@@ -78,7 +79,15 @@ def open_sources(recipe: Recipe, folder: Path, *, progress: bool = False, check:
         dataset.validate()
     made = recipe.backbone.options.get("image_resolution")
     if isinstance(made, int) and dataset.resolution != made:
-        raise DataError(f"data {train}: images of {dataset.resolution} x {dataset.resolution} pixels, the backbone makes {made} x {made}")
+        raise DataError(
+            f"data {train}: images of {dataset.resolution} x {dataset.resolution} pixels, the backbone makes {made} x {made}"
+            f" (`priorzoo data pack --resolution {made}` resizes a set)"
+        )
+    mirrored = next((name for name in dataset.names if mirrored_from(name)), None)
+    if mirrored and getattr(spec, "mirror", False):
+        raise DataError(f"data {train}: holds mirror images already, e.g. {mirrored!r}: set data.mirror to false")
+    if held_out and spec.name != "heads" and (measured := Dataset(held_out)).resolution != dataset.resolution:
+        raise DataError(f"data {held_out}: images of {measured.resolution} pixels a side, those that train have {dataset.resolution}")
     return Sources(
         TrainingImages(dataset, getattr(spec, "mirror", False)),
         Path(held_out) if held_out else None,
