@@ -135,7 +135,7 @@ def load_optimiser(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tenso
         state = {k.split("|", 1)[1]: v for k, v in tensors.items() if k.startswith(name + "|")}
         if state:
             # Adam keeps ``step`` on the CPU; the moments live beside the parameter.
-            optimiser.state[parameter] = {k: v.clone() if k == "step" else v.to(parameter.device, copy=True) for k, v in state.items()}
+            optimiser.state[parameter] = {k: v.clone() if k == "step" else v.to(parameter, copy=True) for k, v in state.items()}
 
 
 def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

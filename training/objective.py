@@ -32,12 +32,16 @@ if TYPE_CHECKING:
 
 @dataclass
 class Phase:
-    """One optimiser step of an iteration: ``terms`` of ``part``'s loss, run every ``interval`` steps (step 0 runs all)."""
+    """One optimiser step of an iteration: ``terms`` of ``part``'s loss, run every ``interval`` steps (step 0 runs all).
+
+    ``twice``: its terms are gradients themselves and are differentiated once more; such a phase is not computed in half precision.
+    """
 
     name: str
     part: str
     interval: int
     terms: Callable[[MicroBatch], list[Term]]
+    twice: bool = False
 
 
 class EG3DObjective:
@@ -66,7 +70,7 @@ class EG3DObjective:
         out = [Phase("Gmain", "generator", 1, self._generator_terms), *own]
         out.append(Phase("Dmain", "discriminator", 1, self._discriminator_terms))
         if self.spec.r1 is not None and self.spec.r1.gamma != 0:
-            out.append(Phase("R1", "discriminator", self.spec.r1.interval, self._r1_terms))
+            out.append(Phase("R1", "discriminator", self.spec.r1.interval, self._r1_terms, twice=True))
         return out
 
     def fakes_of(self, micros: Sequence[MicroBatch]) -> dict[int, tuple[dict[str, Tensor], Tensor]]:

@@ -40,9 +40,12 @@ class Precision:
         if name in AUTOCAST:
             self._check()
 
-    def autocast(self) -> Any:
-        """Return the context that the networks run in."""
-        return torch.autocast(self.device.type, AUTOCAST[self.name]) if self.name in AUTOCAST else nullcontext()
+    def autocast(self, *, twice: bool = False) -> Any:
+        """Return the context that the networks run in; where their gradients are differentiated once more (``twice``) it is float32.
+
+        R1's inner gradients are too small for float16, and in bfloat16 the gradient of its penalty is little more than rounding.
+        """
+        return torch.autocast(self.device.type, AUTOCAST[self.name]) if self.name in AUTOCAST and not twice else nullcontext()
 
     def place(self, module: M) -> M:
         """Move a module to the device, its floating-point numbers to ``dtype``."""
@@ -75,7 +78,7 @@ class Precision:
                     y.float().sum().backward()  # type: ignore[no-untyped-call]
         except (RuntimeError, Warning) as error:
             raise PriorzooError(
-                f"training.precision: {self.name} does not work on {kind} with torch {torch.__version__}: {error}"
+                f"training.precision: {self.name} does not work on {kind} with torch {torch.__version__}: {error}; use 32-true"
             ) from error
         if made != AUTOCAST[self.name]:
             raise PriorzooError(f"training.precision: {self.name}: torch {torch.__version__} computes in {made} on {kind}; use 32-true")

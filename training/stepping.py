@@ -79,7 +79,7 @@ class PhaseRunner:
         totals: dict[str, float] | None = None
         finite = True
         for micro in micros:
-            with self.precision.autocast(), self.means.moved(len(micro) / self.plan.batch):
+            with self.precision.autocast(twice=phase.twice), self.means.moved(len(micro) / self.plan.batch):
                 terms = phase.terms(micro)
             if totals is None:
                 totals = self._totals(phase, micros, terms)
@@ -120,7 +120,7 @@ class PhaseRunner:
         if all(t.count is None for t in first):
             return {t.name: float(self.plan.batch) for t in first}
         sums = {t.name: t.total_count() for t in first}
-        with torch.no_grad(), self.objective.without_effects(), self.precision.autocast():
+        with torch.no_grad(), self.objective.without_effects(), self.precision.autocast(twice=phase.twice):
             for micro in micros[1:]:
                 for t in phase.terms(micro):
                     sums[t.name] = sums[t.name] + t.total_count()
@@ -146,7 +146,7 @@ class PhaseRunner:
         """Stop every process together when any of them met a loss or gradient that is not finite; the culprit explains."""
         (bad,) = anywhere(self.fabric, not finite)
         if not finite:
-            with self.objective.without_effects(), self.precision.autocast():
+            with self.objective.without_effects():
                 self._explain_nonfinite(phase, micros, totals)
         if bad:
             raise NonFiniteError(f"step {micros[0].step}, phase {phase.name}: another process met a loss or gradient that is not finite")
@@ -155,7 +155,9 @@ class PhaseRunner:
         """Replay the phase term by term (streams are derived, weights unchanged) and name the first culprit."""
         named = self.named(phase.part)
         for micro in micros:
-            for term in phase.terms(micro):
+            with self.precision.autocast(twice=phase.twice):
+                terms = phase.terms(micro)
+            for term in terms:
                 if not bool(torch.isfinite(term.value).all()):
                     raise _nonfinite(phase, micro, term, "its value is not finite")
                 if term.weight == 0.0 or not term.value.requires_grad:

@@ -134,7 +134,7 @@ class DualDiscriminator(nn.Module):
             x = self.get_submodule(f"b{size}")(x)
         with torch.autocast(x.device.type, enabled=False):  # half precision is for the large maps; deviations want float32
             x = self.b4(x.to(self.b4.out.weight.dtype))
-        if not self.c_dim:
-            return x
-        code = self.mapping(None, label)
-        return (x * code).sum(dim=1, keepdim=True) / math.sqrt(code.shape[1])
+            if not self.c_dim:
+                return x
+            code = self.mapping(None, label)
+            return (x * code).sum(dim=1, keepdim=True) / math.sqrt(code.shape[1])
