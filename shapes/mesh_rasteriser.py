@@ -11,7 +11,7 @@ from ..core.camera import Camera
 from ..core.errors import PriorzooError
 from .meshes import Mesh
 
-_AT_ONCE = 1 << 21  # pixels that are tried together: bounds memory
+_AT_ONCE = 1 << 20  # pixels that are tried together: bounds memory
 _NOTHING = torch.iinfo(torch.int64).max
 
 
@@ -54,46 +54,42 @@ def rasterise(mesh: Mesh, camera: Camera, size: int) -> SeenMesh:
     corners, inverse = (places[0] * size)[mesh.faces], (1.0 / depth[0])[mesh.faces]
     low = (corners.amin(dim=1) - 0.5).ceil().clamp(0, size)
     span = ((corners.amax(dim=1) - 0.5).floor().clamp(-1, size - 1) - low + 1).clamp(min=0)
-    inside = (depth[0][mesh.faces] > 1e-6).all(dim=1) & (span > 0).all(dim=1)
     keys = torch.full((size * size,), _NOTHING, device=corners.device)
-    reach, first = span.amax(dim=1), 0
-    # Small faces are many and large ones few: faces of like size are tried together on a square of pixels that holds them.
-    while first < size:
-        last = max(1, 2 * first)
-        chosen = (inside & (reach > first) & (reach <= last)).nonzero()[:, 0]
-        for faces in torch.split(chosen, max(1, _AT_ONCE // last**2)):
-            _try_faces(keys, faces, corners[faces], inverse[faces], low[faces].long(), last, size)
-        first = last
+    faces = ((depth[0][mesh.faces] > 1e-6).all(dim=1) & (span > 0).all(dim=1)).nonzero()[:, 0]
+    part = span[faces].prod(dim=1).cumsum(dim=0) // _AT_ONCE
+    for some in torch.split(faces, torch.unique_consecutive(part, return_counts=True)[1].tolist()):
+        _try_faces(keys, some, corners[some], inverse[some], low[some].long(), span[some].long(), size)
     face = torch.where(keys == _NOTHING, -1, keys & 0xFFFFFFFF)
     seen = face >= 0
     shares = torch.zeros(size * size, 3, dtype=torch.float64, device=corners.device)
     pixels = seen.nonzero()[:, 0]
     centres = torch.stack([pixels % size, pixels // size], dim=-1) + 0.5
-    weights = _barycentric(corners[face[pixels]], centres[:, None])[:, 0] * inverse[face[pixels]]
+    weights = _barycentric(corners[face[pixels]], centres) * inverse[face[pixels]]
     shares[pixels] = weights / weights.sum(dim=-1, keepdim=True)
     return SeenMesh(mesh, face.view(size, size), shares.view(size, size, 3))
 
 
-def _try_faces(keys: Tensor, faces: Tensor, corners: Tensor, inverse: Tensor, low: Tensor, side: int, size: int) -> None:
-    """Enter faces into the z-buffer: the key of a pixel is depth (the bits of a positive float32 sort like it), then face."""
-    steps = torch.arange(side, device=faces.device)
-    offsets = torch.stack([steps.repeat(side), steps.repeat_interleave(side)], dim=-1)
-    pixels = low[:, None] + offsets  # [F,side^2,2], column and row
-    shares = _barycentric(corners, pixels + 0.5)
-    depth = 1.0 / (shares * inverse[:, None]).sum(dim=-1)
-    hit = (shares >= 0).all(dim=-1) & (pixels < size).all(dim=-1)
-    bits = depth[hit].float().view(torch.int32).long()
-    places = (pixels[..., 1] * size + pixels[..., 0])[hit]
-    keys.scatter_reduce_(0, places, (bits << 32) | faces[:, None].expand_as(hit)[hit], "amin")
+def _try_faces(keys: Tensor, faces: Tensor, corners: Tensor, inverse: Tensor, low: Tensor, span: Tensor, size: int) -> None:
+    """Try every pixel of the faces' bounding boxes, ``span`` [F,2] columns and rows from ``low``, in the z-buffer.
+
+    The key of a pixel is the nearest depth (the bits of a positive float32 sort like it), then the face.
+    """
+    counts = span.prod(dim=1)
+    owner = torch.arange(len(faces), device=faces.device).repeat_interleave(counts)
+    step = torch.arange(len(owner), device=faces.device) - (counts.cumsum(dim=0) - counts)[owner]
+    column, row = low[owner, 0] + step % span[owner, 0], low[owner, 1] + step // span[owner, 0]
+    shares = _barycentric(corners[owner], torch.stack([column, row], dim=-1) + 0.5)
+    hit = (shares >= 0).all(dim=-1)
+    bits = (1.0 / (shares * inverse[owner]).sum(dim=-1))[hit].float().view(torch.int32).long()
+    keys.scatter_reduce_(0, (row * size + column)[hit], (bits << 32) | faces[owner[hit]], "amin")
 
 
 def _barycentric(corners: Tensor, points: Tensor) -> Tensor:
-    """Barycentric coordinates [F,P,3] of points [F,P,2] in triangles [F,3,2] of the plane; NaN where they have no area."""
-    a, b, c = (corner[:, None] for corner in corners.unbind(dim=1))
+    """Barycentric coordinates [P,3] of points [P,2] in triangles [P,3,2] of the plane; NaN where they have no area."""
+    a, b, c = corners.unbind(dim=1)
 
     def cross(u: Tensor, v: Tensor) -> Tensor:
         return u[..., 0] * v[..., 1] - u[..., 1] * v[..., 0]
 
-    whole = cross(b - a, c - a)
     parts = [cross(b - points, c - points), cross(c - points, a - points), cross(a - points, b - points)]
-    return torch.stack(parts, dim=-1) / whole[..., None]
+    return torch.stack(parts, dim=-1) / cross(b - a, c - a)[..., None]
