@@ -58,11 +58,11 @@ def frechet_distance(features: Tensor, reference: Tensor) -> Distance:
     return Distance(value, value + influence - influence.mean())
 
 
-def kernel_distance(features: Tensor, reference: Tensor) -> Distance:
+def kernel_distance(features: Tensor, reference: Tensor, value: float | None = None) -> Distance:
     """Unbiased squared maximum mean discrepancy between two feature sets [n,d] and [m,d], with KID's kernel.
 
     k(x, y) = (x.y / d + 1)^3 (Binkowski et al. 2018, section 4). All images at once; KID averages the same estimator
-    over random subsets.
+    over random subsets: where that ``value`` is given, only its terms are computed here.
 
     Raises PriorzooError as ``frechet_distance``.
 
@@ -73,9 +73,10 @@ def kernel_distance(features: Tensor, reference: Tensor) -> Distance:
     x, y = _checked(features, reference)
     n, m = len(x), len(y)
     within_x = (_kernel_sums(x, x) - _kernel_of_itself(x)) / (n - 1)
-    within_y = float((_kernel_sums(y, y) - _kernel_of_itself(y)).sum()) / (m * (m - 1))
     across = _kernel_sums(x, y) / m
-    value = float(within_x.mean() + within_y - 2 * across.mean())
+    if value is None:
+        within_y = float((_kernel_sums(y, y) - _kernel_of_itself(y)).sum()) / (m * (m - 1))
+        value = float(within_x.mean() + within_y - 2 * across.mean())
     influence = 2 * (within_x - across)
     return Distance(value, value + influence - influence.mean())
 

@@ -161,9 +161,9 @@ class InceptionFeatures(Extractor):
 
     def distances(self, features: Tensor, reference: Tensor) -> tuple[Distance, Distance]:
         """FID and KID as torch-fidelity computes them, with each image's influence by our own derivative."""
-        fid, kid = frechet_distance(features, reference), kernel_distance(features, reference)
-        values = frechet_inception_distance(features, reference), kernel_inception_distance(features, reference)
-        return tuple(Distance(v, d.terms - d.value + v) for v, d in zip(values, (fid, kid), strict=True))  # type: ignore[return-value]
+        fid, frechet = frechet_inception_distance(features, reference), frechet_distance(features, reference)
+        kid = kernel_distance(features, reference, kernel_inception_distance(features, reference))
+        return Distance(fid, frechet.terms - frechet.value + fid), kid
 
 
 def create_extractor(name: str, inception_weights: str | None, device: torch.device | str = "cpu") -> Extractor:

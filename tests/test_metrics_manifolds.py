@@ -108,6 +108,8 @@ def test_kernel_distance_in_pieces_is_the_whole(monkeypatch: pytest.MonkeyPatch)
     pieces = kernel_distance(x, y)
     assert pieces.value == pytest.approx(whole.value, rel=1e-12)
     assert torch.allclose(pieces.terms, whole.terms, rtol=1e-10)
+    given = kernel_distance(x, y, value=7.0)  # a value known from elsewhere moves the terms alone
+    assert given.value == 7.0 and torch.allclose(given.terms - 7.0, whole.terms - whole.value, rtol=1e-8)
 
 
 def test_heads_features_give_precision_with_an_interval_and_recall_without() -> None:
@@ -137,6 +139,7 @@ def test_inception_reads_logits_of_generated_images_only(monkeypatch: pytest.Mon
     assert extractor(fake).shape == (20, 3) and read.shape == (20, 6)
     measures = extractor.measures(read, extractor.reference(real))
     assert {key: len(terms) for key, terms in measures.items()} == {"fid": 20, "kid": 20, "precision": 20, "recall": 1, "is": 20}
+    assert float(measures["kid"].mean()) == pytest.approx(100 * fidelity.kernel_inception_distance(read[:, :3], extractor(real)), abs=1e-9)
     assert float(measures["is"].mean()) == pytest.approx(fidelity.inception_score(read[:, 3:], splits=1))
     assert float(measures["fid"].mean()) == pytest.approx(fidelity.frechet_inception_distance(read[:, :3], extractor(real)), abs=1e-9)
     assert extractor.rules(50_000) == {"neighbours": 3, "inception_score_splits": 10}
