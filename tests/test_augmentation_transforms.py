@@ -320,3 +320,11 @@ def test_half_precision_is_augmented_in_single() -> None:
         cast = augmented_views({"image": image}, 1.0, fixed_streams(0, 3)("a"))["image"]
     assert cast.dtype == torch.float32
     assert torch.equal(cast, augmented_views({"image": image}, 1.0, fixed_streams(0, 3)("a"))["image"])
+
+
+def test_the_layout_in_memory_does_not_matter() -> None:
+    image, raw = noise(3, 3, SIDE, SIDE), noise(3, 3, 8, 8)
+    plain = augmented_views({"image": image, "image_raw": raw}, 1.0, stream())
+    last = augmented_views({n: x.to(memory_format=torch.channels_last) for n, x in (("image", image), ("image_raw", raw))}, 1.0, stream())
+    for name, expected in plain.items():
+        assert_close(last[name], expected)

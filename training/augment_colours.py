@@ -100,6 +100,6 @@ def recoloured(image: Tensor, matrix: Tensor) -> Tensor:
     >>> recoloured(image, brightness(torch.tensor([0.5]))).unique().tolist()
     [0.5]
     """
-    triples = image.view(len(image), -1, 3, *image.shape[2:])
+    triples = image.reshape(len(image), -1, 3, *image.shape[2:])
     shift = matrix[:, None, :3, 3, None, None]
     return (torch.einsum("bij,bnjhw->bnihw", matrix[:, :3, :3], triples) + shift).flatten(1, 2)

@@ -87,7 +87,7 @@ def halved(image: Tensor) -> Tensor:
     taps = _taps(image, math.sqrt(0.5))
     flat = F.conv2d(image.flatten(0, 1)[:, None], taps.view(1, 1, 1, -1), stride=(1, 2))
     flat = F.conv2d(flat, taps.view(1, 1, -1, 1), stride=(2, 1))
-    return flat.view(*image.shape[:2], *flat.shape[2:])
+    return flat.reshape(*image.shape[:2], *flat.shape[2:])
 
 
 def resampled(image: Tensor, inverse: Tensor) -> Tensor:

@@ -47,7 +47,7 @@ def blurred(image: Tensor, sigma: float) -> Tensor:
         kernel, reach = torch.tensor(taps, dtype=image.dtype, device=image.device), len(taps) // 2
         flat = F.conv2d(flat, kernel.view(1, 1, 1, -1), padding=(0, reach))
         flat = F.conv2d(flat, kernel.view(1, 1, -1, 1), padding=(reach, 0))
-        return flat.view_as(image)
+        return flat.reshape(image.shape)
 
 
 def noisy_labels(labels: Tensor, everyone: Tensor, strength: float, stream: Stream) -> Tensor:
