@@ -7,8 +7,8 @@ from typing import Any
 
 __version__ = "0.1.0"
 __all__ = [
-    "__version__", "create_backbone", "create_estimator", "create_prior", "create_segmenter", "list_backbones",
-    "list_estimators", "list_priors", "list_segmenters", "load_recipe", "load_run",
+    "__version__", "create_backbone", "create_estimator", "create_prior", "create_segmenter", "extract_mesh", "list_backbones",
+    "list_backgrounds", "list_estimators", "list_priors", "list_segmenters", "load_recipe", "load_run",
 ]  # fmt: skip
 
 

@@ -9,7 +9,7 @@ import typer
 
 from ..core.errors import UnknownNameError, did_you_mean
 
-KINDS = ("priors", "backbones", "segmenters", "estimators", "recipes")
+KINDS = ("priors", "backbones", "backgrounds", "segmenters", "estimators", "recipes")
 Row = tuple[str, str, str]
 
 
@@ -17,7 +17,7 @@ def command(
     kind: Annotated[str | None, typer.Argument(help=", ".join(KINDS) + "; all of them when left out.")] = None,
     pattern: Annotated[str, typer.Argument(help="A shell pattern of names, such as 'density_*'.")] = "*",
 ) -> None:
-    """List priors, backbones, segmenters, estimators and recipes."""
+    """List priors, backbones, backgrounds, segmenters, estimators and recipes."""
     if kind is not None and kind not in KINDS:
         raise UnknownNameError(f"list: {kind!r} is not a kind{did_you_mean(kind, KINDS)}; known: {', '.join(KINDS)}")
     for chosen in (kind,) if kind is not None else KINDS:

@@ -16,6 +16,7 @@ from ..core.errors import PriorzooError, StoppedError
 # `command`, or a Typer group `app`.
 VERBS = {
     "train": "Train a recipe into a run folder, or resume a run.",
+    "plan": "Measure what a recipe needs: memory, time, the micro-batch that fits.",
     "evaluate": "Measure images and shapes of a run or a checkpoint.",
     "report": "Write a self-contained HTML report of runs.",
     "compare": "Put the results of several runs side by side.",
@@ -24,7 +25,7 @@ VERBS = {
     "video": "Make a clip: an orbit, or an interpolation between samples.",
     "mesh": "Extract meshes with vertex colours, and say whether they are whole.",
     "show": "Print a recipe resolved, as YAML that can be fed back.",
-    "list": "List priors, backbones, segmenters, estimators and recipes.",
+    "list": "List priors, backbones, backgrounds, segmenters, estimators and recipes.",
     "data": "Write and check data sets in the EG3D format.",
     "import": "Import an official checkpoint as safetensors.",
     "bench": "Measure the speed and memory of a training step.",

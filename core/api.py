@@ -15,8 +15,11 @@ if TYPE_CHECKING:
     from ..backbones.base import Backbone
     from ..priors.base import Prior
     from ..segmenters.base import Estimator, Segmenter
+    from ..shapes.mesh_levels import Level
+    from ..shapes.meshes import Mesh
     from ..training.run import Run
     from .recipe.schema import Recipe
+    from .scene import Field
 
 
 def list_priors(pattern: str = "*") -> list[str]:
@@ -31,6 +34,13 @@ def list_backbones(pattern: str = "*") -> list[str]:
     from .registry import BACKBONES
 
     return BACKBONES.names(pattern)
+
+
+def list_backgrounds(pattern: str = "*") -> list[str]:
+    """Return the sorted names of the registered backgrounds that match a shell pattern."""
+    from .registry import BACKGROUNDS
+
+    return BACKGROUNDS.names(pattern)
 
 
 def list_segmenters(pattern: str = "*") -> list[str]:
@@ -77,6 +87,17 @@ def create_estimator(name: str, **options: Any) -> Estimator:
 
     estimator: Estimator = ESTIMATORS.create(name, **options)
     return estimator
+
+
+def extract_mesh(field: Field, *, resolution: int = 256, level: Level | None = None) -> Mesh:
+    """Return the surface of a field as a coloured triangle mesh; see `shapes.mesh_extraction.extract_mesh` for every option.
+
+    ``resolution`` samples along each side of the field's cube; ``level`` None: half of the light is lost over 1/20 of the cube's side.
+    Raises PriorzooError where nothing crosses the level.
+    """
+    from ..shapes.mesh_extraction import extract_mesh as extract
+
+    return extract(field, resolution=resolution, level=level)
 
 
 def load_recipe(
