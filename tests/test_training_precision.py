@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from priorzoo.backbones.base import Execution
 from priorzoo.backbones.eg3d import blockwise
 from priorzoo.core.errors import PriorzooError
 from priorzoo.core.recipe import Recipe, load_recipe
@@ -68,7 +67,7 @@ def test_half_precision_is_near_and_its_gradients_are_float32(recipe_file: Path,
         if phase == "R1":  # differentiated twice: never in half precision
             assert all(torch.equal(expected[n], half[phase][n]) for n in expected)
         assert apart(expected, half[phase]) < close, phase
-    assert 1e-5 < apart(full["Gmain"], half["Gmain"])  # not float32 under another name
+    assert apart(full["Gmain"], half["Gmain"]) > 1e-5  # not float32 under another name
 
 
 @pytest.mark.parametrize("name", ["bf16-mixed", "16-mixed", "64-true"])
@@ -233,8 +232,10 @@ def test_no_compiler_is_said_before_the_first_step(recipe_file: Path, tmp_path: 
 
 @pytest.mark.slow
 def test_compiled_networks_train_alike(recipe_file: Path, tmp_path: Path) -> None:
+    # Each way of calling a network is a graph to be compiled, for many seconds: the discriminator takes the generator's fakes.
+    few = ("objective.reuse_fakes=true", "priors=null", "backbone.plane_resolution=8", "training.images=20")
     for name in ("false", "true"):
-        train(recipe(recipe_file, f"training.compile={name}", "training.images=20"), tmp_path / name, progress=False)
+        train(recipe(recipe_file, f"training.compile={name}", *few), tmp_path / name, progress=False)
     for a, b in zip(losses(tmp_path / "false"), losses(tmp_path / "true"), strict=True):
         assert b == pytest.approx(a, rel=1e-3, abs=1e-4)
 
@@ -249,7 +250,3 @@ def test_a_manner_of_computing_may_change_on_resuming(recipe_file: Path, tmp_pat
     with pytest.raises(PriorzooError, match=r'training\.precision: "32-true" -> bf16-mixed\n--allow-changes'):
         train(recipe(recipe_file, "training.precision=bf16-mixed", *changed), tmp_path / "run", resume=True, progress=False)
     torch.set_num_threads(1)
-
-
-def test_execution_says_nothing_by_itself() -> None:
-    assert Execution() == Execution("auto", checkpoint_rendering=False, compile=False)

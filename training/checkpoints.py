@@ -42,29 +42,46 @@ def checkpoint_folders(run: Path) -> list[Path]:
 def write_checkpoint(run: Path, name: str, checkpoint: Checkpoint, keep: int) -> Path:
     """Write ``run/checkpoints/name`` whole or not at all, then remove all but the newest ``keep``.
 
-    Raises CheckpointError when the disk does not take it; earlier checkpoints then survive.
+    Raises CheckpointError when the disk does not take it; earlier checkpoints then survive, one of the same name included.
     """
     parent = run / "checkpoints"
-    target, beside = parent / name, parent / f"{_PARTIAL}{name}"
+    target, beside, former = parent / name, parent / f"{_PARTIAL}{name}", parent / f"{_PARTIAL}former-{name}"
     try:
         parent.mkdir(parents=True, exist_ok=True)
         remove_partial(run)
         beside.mkdir()
         save_file(_contiguous(checkpoint.model), beside / MODEL)
         save_file(_contiguous(checkpoint.optimisers), beside / OPTIMISERS)
-        (beside / STATE).write_text(json.dumps(checkpoint.state, indent=1, sort_keys=True), encoding="utf-8")
+        write_state(beside / STATE, checkpoint.state)
         for file in beside.iterdir():
             _to_disk(file)
         if target.exists():
-            shutil.rmtree(target)
+            os.replace(target, former)
         os.replace(beside, target)
         _to_disk(parent)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(beside, ignore_errors=True)
-        raise CheckpointError(f"{target}: the checkpoint could not be written ({error}); the earlier ones are untouched") from error
+        if former.exists() and not target.exists():
+            os.replace(former, target)
+        raise CheckpointError(_not_written(run, target, error)) from error
+    shutil.rmtree(former, ignore_errors=True)
     for old in checkpoint_folders(run)[:-keep]:
         shutil.rmtree(old)
     return target
+
+
+def write_state(path: Path, state: Mapping[str, Any]) -> None:
+    """Write the part of a checkpoint that is no tensor."""
+    path.write_text(json.dumps(state, indent=1, sort_keys=True), encoding="utf-8")
+
+
+def _not_written(run: Path, target: Path, error: Exception) -> str:
+    left = [folder.name for folder in checkpoint_folders(run)]
+    remain = (
+        f"{' and '.join(left)} remain, untouched" if len(left) > 1 else f"{left[0]} remains, untouched" if left else "no checkpoint remains"
+    )
+    free = shutil.disk_usage(target.parent if target.parent.exists() else run).free / 1e6
+    return f"{target}: the checkpoint could not be written: {error}; {free:,.0f} MB are free there now; {remain}; --resume continues"
 
 
 def remove_partial(run: Path) -> None:
