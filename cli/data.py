@@ -116,9 +116,11 @@ def pack(
     radius: Annotated[float, typer.Option(help="Distance of the cameras in world units.")] = 2.7,
     focal: Annotated[float, typer.Option(help="deep3d: focal length in widths of the packed image.")] = 4.2647,
     aim: Annotated[str, typer.Option(help="origin (refuses cameras that do not see the origin) or any.")] = "origin",
+    workers: Annotated[int | None, typer.Option(help="Threads; default: all cores. The bytes do not depend on it.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT.zip.")] = False,
 ) -> None:
     """Make a data set of images and cameras: checked, cut, resized, brought into the world of the labels."""
+    import os
     from functools import partial
 
     from ..data.pack import PackOptions
@@ -129,7 +131,9 @@ def pack(
         cameras_format, _crop(crop), resolution, alpha, unmatched, orient, normalise, _point(centre), scale, radius, focal, aim
     )
     with part_bars() as show:
-        report = write_pack(images, cameras, out, options, force=force, progress=partial(show, "pack"))
+        report = write_pack(
+            images, cameras, out, options, force=force, workers=workers or os.cpu_count() or 1, progress=partial(show, "pack")
+        )
     typer.echo(f"{out}  {report.images} images of {report.resolution} x {report.resolution}, {out.stat().st_size / 1e6:.1f} MB")
     typer.echo(f"cameras     {report.cameras_format}; {_world_line(report.world)}")
     if report.left_out:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from .world import on_sphere, world_of
 
 PACK_VERSION = 1
 AIMS = ("origin", "any")
-OPENCV = "labels need OpenCV axes (x right, y down, z forward) and the object at the origin"
+OPENCV = "labels need camera-to-world matrices of OpenCV axes (x right, y down, z forward) and the object at the origin"
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,28 @@ class _Pictures:
             return square_pixels(self.where(name), open_picture(self.where(name), file), box, resolution, alpha)
 
 
+def _encoded(
+    pictures: _Pictures, boxes: dict[str, tuple[int, int, int, int]], resolution: int, alpha: str, workers: int
+) -> Iterator[bytes]:
+    """PNGs in order; at most a few per worker wait to be written. Pillow's own work lets threads run side by side."""
+
+    def encoded(name: str) -> bytes:
+        return encode_png(pictures.pixels(name, boxes[name], resolution, alpha))
+
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        waiting: deque[Future[bytes]] = deque()
+        try:
+            for name in boxes:
+                waiting.append(pool.submit(encoded, name))
+                if len(waiting) > 4 * workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
 def _resolution(pictures: _Pictures, boxes: dict[str, tuple[int, int, int, int]], wanted: int | None) -> int:
     if wanted is not None:
         return wanted
@@ -154,7 +177,7 @@ def _resolution(pictures: _Pictures, boxes: dict[str, tuple[int, int, int, int]]
 
 def pack(
     images: str | Path, cameras: str | Path, out: str | Path, options: PackOptions | None = None, *,
-    force: bool = False, progress: Callable[[int, int], None] | None = None,
+    force: bool = False, workers: int = 1, progress: Callable[[int, int], None] | None = None,
 ) -> PackReport:  # fmt: skip
     """Write a data set in EG3D's format, whole or not at all; same input and options, same bytes.
 
@@ -166,6 +189,7 @@ def pack(
         cameras: see camera_files.formats.read_cameras.
         out: OUT.zip.
         force: replace `out`.
+        workers: threads; the bytes do not depend on it.
         progress: called with (images done, images in all).
 
     Raises:
@@ -196,8 +220,8 @@ def pack(
     about = _about(form, resolution, options, world.to_plain(), names)
     packed = [image_name(index) for index in range(len(names))]
     with new_zip(out) as archive:
-        for index, name in enumerate(names):
-            add_entry(archive, packed[index], encode_png(pictures.pixels(name, boxes[name], resolution, options.alpha)))
+        for index, png in enumerate(_encoded(pictures, boxes, resolution, options.alpha, workers)):
+            add_entry(archive, packed[index], png)
             if progress is not None:
                 progress(index + 1, len(names))
         add_entry(archive, LABELS_FILE, labels_json(packed, labels, about))

@@ -16,6 +16,7 @@ from .dataset import Dataset
 AXES = (("x", "#e6194b"), ("y", "#2ca02c"), ("z", "#1f5fff"))
 AXIS_LENGTH = 0.3  # world units: from the middle of a head to beyond its nose
 SHOWN_CAMERAS = 300  # arrows in a plan; more would cover each other
+ARROW_LENGTH = 0.5  # world units
 
 
 def sheet_indices(count: int, places: int) -> list[int]:
@@ -61,14 +62,15 @@ def sheet_with_axes(data: Dataset, columns: int = 8, rows: int = 6, tile: int = 
     shown = sheet_indices(len(data), columns * rows)
     places, depth = axes_in_picture(Camera.from_label(data.labels[shown]))
     for place in range(len(shown)):
-        if not bool((depth[place] > 0).all()):
-            continue  # the axes reach behind the camera
         row, column = divmod(place, columns)
         small = Image.new("RGBA", (tile, tile))
         pen = ImageDraw.Draw(small)
-        corners = [tuple(v) for v in (places[place] * tile).tolist()]
-        for axis in sorted(range(3), key=lambda a: -float(depth[place, a + 1])):  # the far axis first
-            pen.line([corners[0], corners[axis + 1]], fill=AXES[axis][1], width=2)
+        if bool((depth[place] > 0).all()):
+            corners = [tuple(v) for v in (places[place] * tile).tolist()]
+            for axis in sorted(range(3), key=lambda a: -float(depth[place, a + 1])):  # the far axis first
+                pen.line([corners[0], corners[axis + 1]], fill=AXES[axis][1], width=2)
+        else:
+            pen.text((4, 4), "axes behind", fill=AXES[0][1])
         picture.paste(small, (column * tile, row * tile), small)
     return np.asarray(picture)
 
@@ -77,7 +79,9 @@ def _plan(panel: Any, camera: Camera, across: int, up: int, title: str) -> None:
     """Cameras and the cube of side 1 about the origin, seen along the third axis."""
     few = slice(None, None, max(1, len(camera) // SHOWN_CAMERAS))
     position, forward = camera.position[few].numpy(), camera.forward_axis[few].numpy()
-    panel.quiver(position[:, across], position[:, up], forward[:, across], forward[:, up], width=0.004, scale=10, color="#444444")
+    start, step = position[:, [across, up]], ARROW_LENGTH * forward[:, [across, up]]
+    panel.quiver(*start.T, *step.T, width=0.004, angles="xy", scale_units="xy", scale=1, color="#444444")
+    panel.plot(*np.concatenate([start, start + step, [[0.8, 0.0], [0.0, 0.8]]]).T, linestyle="none")  # what must be inside the panel
     panel.plot([-0.5, 0.5, 0.5, -0.5, -0.5], [-0.5, -0.5, 0.5, 0.5, -0.5], color="#bbbbbb", linewidth=1)
     for axis in (across, up):
         end = [0.8 * (axis == across), 0.8 * (axis == up)]

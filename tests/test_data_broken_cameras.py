@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import struct
 from collections.abc import Callable
@@ -45,6 +46,14 @@ def mat_folder(folder: Path, data: bytes | dict[str, Any]) -> Path:
     else:
         savemat(folder / "a.mat", data)
     return folder
+
+
+def mat_bytes(**options: bool) -> bytes:
+    from scipy.io import savemat
+
+    file = io.BytesIO()
+    savemat(file, THREE, **options)
+    return file.getvalue()
 
 
 def npz_file(folder: Path, **arrays: Any) -> Path:
@@ -114,8 +123,13 @@ BROKEN: dict[str, tuple[Callable[[Path], Path], str]] = {
     "deep3d: two numbers": (lambda f: mat_folder(f, {**THREE, "angle": [[0, 0]]}), "angle must be three finite numbers, got"),
     "deep3d: nan": (lambda f: mat_folder(f, {**THREE, "trans": [[0, float("nan"), 0]]}), "trans must be three finite numbers"),
     "deep3d: damaged": (lambda f: mat_folder(f, b"MATLAB 5.0" + b"\7" * 150), r"a\.mat: is no readable \.mat file"),
+    "deep3d: cut": (lambda f: mat_folder(f, mat_bytes()[:-9]), r"a\.mat: is no readable \.mat file \(ends within an element\)"),
+    "deep3d: cut when packed": (lambda f: mat_folder(f, mat_bytes(do_compression=True)[:-9] + b"\0" * 9), r"is no readable \.mat file \(.*(cut short|incorrect data check)"),
+    "deep3d: MATLAB 7.3": (lambda f: mat_folder(f, b"MATLAB 7.3 MAT-file" + b" " * 200), r"a\.mat: is a MATLAB 7\.3 file"),
+    "deep3d: wrong shape": (lambda f: mat_folder(f, mat_bytes().replace(b"\1\0\0\0\3\0\0\0", b"\1\0\0\0\4\0\0\0", 1)), r"angle holds 3 numbers, its shape is \[1, 4\]"),
     "deep3d: npz lengths": (lambda f: npz_file(f, name=np.array(["a"]), angle=np.zeros((2, 3)), trans=np.zeros((1, 3))), "their lengths are"),
-    "deep3d: npz pickles": (lambda f: npz_file(f, name=np.array(["a"], dtype=object), **{k: np.zeros((1, 3)) for k in THREE}), r"no readable \.npz file without pickles"),
+    "deep3d: npz pickles": (lambda f: npz_file(f, name=np.array(["a"], dtype=object), **{k: np.zeros((1, 3)) for k in THREE}), r"poses\.npz: name is no readable array without pickles"),
+    "deep3d: no npz": (lambda f: text_file(f, "poses.npz", "PK"), r"poses\.npz: not a readable zip"),
     "deep3d: npz twice": (lambda f: npz_file(f, name=np.array(["a", "a"]), **{k: np.zeros((2, 3)) for k in THREE}), "entry 2: 'a' stands twice"),
     "deep3d: json twice": (lambda f: text_file(f, "p.json", '{"a": {"angle": [0]}, "b": {"angle": [0]}, "a": {"angle": [1]}}'), "'a' stands twice"),
     "unknown json": (lambda f: text_file(f, "p.json", '{"a": 1}'), "is in no known camera format; expected EG3D's"),

@@ -18,6 +18,7 @@ from priorzoo.data.camera_files.colmap import pose_from_colmap
 from priorzoo.data.camera_files.deep3d import pose_from_face, rotation_from_angles
 from priorzoo.data.camera_files.formats import detect_format, read_cameras
 from priorzoo.data.camera_files.frame import CameraFrame, packed_intrinsics, pinhole
+from priorzoo.data.camera_files.mat_file import read_mat
 from priorzoo.data.camera_files.matching import match_cameras
 
 # --- the frontal camera by pencil -----------------------------------------------------------------------------------------------
@@ -113,6 +114,25 @@ def test_deep3d_files_read_alike(tmp_path: Path, kind: str) -> None:
     for frame, a, t in zip(frames, angle, trans, strict=True):
         assert np.array_equal(frame.cam2world, pose_from_face(a, t)) and frame.unit == "packed"
         assert np.array_equal(packed_intrinsics(frame, (1024, 1024), (162, 162, 862, 862)), pinhole(4, 4, 0.5, 0.5))
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_mat_files_read_as_scipy_reads_them(compressed: bool) -> None:
+    from scipy.io import savemat
+
+    rng = np.random.default_rng(5)
+    arrays = {
+        "angle": rng.normal(size=(1, 3)), "trans": rng.normal(size=(1, 3)).astype(np.float32),
+        "small": np.array([[1, 2], [3, 4]], np.uint8),
+        "cube": rng.normal(size=(2, 3, 4)), "text": "abc", "odd": rng.normal(size=(1, 7)) + 1j, "none": np.zeros((0, 3)),
+    }  # fmt: skip
+    file = io.BytesIO()
+    savemat(file, arrays, do_compression=compressed)
+    read = read_mat("f", file.getvalue(), arrays)
+    assert set(read) == {"angle", "trans", "small", "cube", "none"}
+    for name in ("angle", "trans", "small", "cube", "none"):
+        assert read[name].shape == arrays[name].shape and np.array_equal(read[name], arrays[name])  # type: ignore[attr-defined]
+    assert set(read_mat("f", file.getvalue(), ["trans", "absent"])) == {"trans"}
 
 
 # --- COLMAP ---------------------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -65,9 +66,9 @@ def test_labels_from_a_file_beside_go_with_the_names(tmp_path: Path) -> None:
 
 
 def test_same_input_same_bytes(tmp_path: Path) -> None:
-    images, cameras = folder(tmp_path / "in"), labels(tmp_path / "c.json")
-    for name in ("a", "b"):
-        pack(images, cameras, tmp_path / f"{name}.zip", PackOptions(resolution=4))
+    images, cameras = folder(tmp_path / "in", 20), labels(tmp_path / "c.json", 20)
+    for name, workers in (("a", 1), ("b", 3)):
+        pack(images, cameras, tmp_path / f"{name}.zip", PackOptions(resolution=4), workers=workers)
     moved = tmp_path / "elsewhere"
     images.rename(moved)
     pack(moved, cameras, tmp_path / "c.zip", PackOptions(resolution=4))
@@ -253,3 +254,22 @@ def test_command_line(tmp_path: Path) -> None:
     assert "packed      from eg3d, crop centre; centre 0, 0.01, 0, scale 1.5" in checked.output and "labels      sound" in checked.output
     bad = CliRunner().invoke(app, [*words, "--force", "--centre", "0,1"])
     assert isinstance(bad.exception, DataError) and "--centre: expected three numbers X,Y,Z, got '0,1'" in str(bad.exception)
+
+
+def test_the_script_of_the_how_to_reads_renderings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (Path(__file__).resolve().parent.parent / "docs" / "howto" / "own_images.md").read_text(encoding="utf-8")
+    (script,) = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    given = poses(4).reshape(2, 2, 4, 4)
+    for car in range(2):
+        place = tmp_path / "cars" / f"car{car}"
+        (place / "pose").mkdir(parents=True)
+        (place / "intrinsics.txt").write_text("13.125 8.0 8.0 0.\n0. 0. 0.\n1.\n16 16\n")
+        for view in range(2):
+            save(place / "rgb" / f"{view:06d}.png", picture(16, 16))
+            (place / "pose" / f"{view:06d}.txt").write_text(" ".join(repr(float(v)) for v in given[car, view].ravel()))
+    monkeypatch.chdir(tmp_path)
+    exec(compile(script, "own_images.md", "exec"), {})
+    pack("cars", "cars.json", "cars.zip")
+    data = Dataset("cars.zip")
+    assert np.allclose(data.labels[:, :16].reshape(2, 2, 4, 4), given, atol=1e-6) and len(data) == 4
+    assert data.labels[0, 16:].reshape(3, 3).numpy() == pytest.approx(pinhole(13.125 / 16, 13.125 / 16, 0.5, 0.5))

@@ -12,7 +12,9 @@ import numpy as np
 
 from ...core.camera import EG3D_FOCAL, EG3D_RADIUS
 from ...core.errors import DataError
+from ..archive import Archive
 from .frame import CameraFrame, from_opengl, pinhole
+from .mat_file import read_mat
 
 CAMERA_DISTANCE = 10.0  # Deep3DFaceRecon's camera stands here on the z axis, in its units
 UNIT = 0.27  # EG3D's world units in one of Deep3DFaceRecon's
@@ -42,7 +44,7 @@ def pose_from_face(angles: np.ndarray, translation: np.ndarray, *, radius: float
     The face is seen at R^T p + t by a camera at (0, 0, 10) that looks along -z. In the face's own frame that camera stands at
     -R (t - (0, 0, 10)), so in EG3D's world at c = -R (t - (0, 0, 10)) 0.27 + (0, 0.006, 0.161). The rotation is R with its y
     and z columns negated (OpenGL's axes become OpenCV's). At last c is moved to the sphere of `radius` about the origin, the
-    rotation stays: the camera looks past the origin by up to 3.5 degrees.
+    rotation stays: the camera looks past the origin by a few degrees.
 
     Args:
         angles: pitch, yaw, roll of the face, **[3]**, radians.
@@ -71,14 +73,17 @@ def read_deep3d(path: Path, radius: float = EG3D_RADIUS, focal: float = EG3D_FOC
         DataError: naming the file and the picture.
     """
     if path.is_dir():
-        poses = {file.relative_to(path).with_suffix("").as_posix(): (str(file), _mat(file)) for file in sorted(path.rglob("*.mat"))}
+        poses = {
+            file.relative_to(path).with_suffix("").as_posix(): (str(file), read_mat(str(file), file.read_bytes(), FIELDS))
+            for file in sorted(path.rglob("*.mat"))
+        }
     elif path.suffix == ".npz":
         poses = _npz(path)
     else:
         poses = _json(path)
     frames = []
-    for name, (where, fields) in poses.items():
-        angle, translation = (_three(where, name, field, fields.get(field)) for field in FIELDS)
+    for name, (where, given) in poses.items():
+        angle, translation = (_three(where, name, field, given.get(field)) for field in FIELDS)
         pose = pose_from_face(angle, translation, radius=radius)
         frames.append(CameraFrame(name, where, pose, pinhole(focal, focal, 0.5, 0.5), "packed"))
     return frames
@@ -96,22 +101,17 @@ def _three(where: str, name: str, field: str, value: Any) -> np.ndarray:
     return numbers
 
 
-def _mat(path: Path) -> dict[str, Any]:
-    from scipy.io import loadmat
-
+def _npy(path: Path, key: str, data: bytes) -> np.ndarray:
     try:
-        content: dict[str, Any] = loadmat(io.BytesIO(path.read_bytes()), variable_names=FIELDS)
-    except (ValueError, TypeError, NotImplementedError, OSError, EOFError, IndexError, KeyError) as error:
-        raise DataError(f"{path}: is no readable .mat file ({error})") from error
-    return content
+        array: np.ndarray = np.load(io.BytesIO(data), allow_pickle=False)
+    except (ValueError, TypeError, SyntaxError, OSError, EOFError, KeyError, MemoryError) as error:
+        raise DataError(f"{path}: {key} is no readable array without pickles ({error})") from error
+    return array
 
 
 def _npz(path: Path) -> dict[str, tuple[str, dict[str, Any]]]:
-    try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
-            content = {key: archive[key] for key in archive.files}
-    except (ValueError, OSError, EOFError, KeyError) as error:
-        raise DataError(f"{path}: is no readable .npz file without pickles ({error})") from error
+    archive = Archive(path)
+    content = {key: _npy(path, key, archive.read(f"{key}.npy")) for key in ("name", *FIELDS) if f"{key}.npy" in archive.names()}
     counts = {key: len(content[key]) if key in content and content[key].ndim else None for key in ("name", *FIELDS)}
     if len(set(counts.values())) != 1 or None in counts.values():
         raise DataError(f"{path}: must hold name [n], angle [n, 3] and trans [n, 3]; their lengths are {counts}")

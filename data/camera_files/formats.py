@@ -98,17 +98,23 @@ def read_cameras(
     found = detect_format(path) if form == "auto" else form
     if not path.exists():
         raise DataError(f"{path}: no such file or folder of cameras")
-    if found == "colmap":
-        frames = read_colmap(_colmap_folder(path) or path)
-    elif found == "deep3d":
-        frames = read_deep3d(path, radius, focal)
-    elif found == "nerf":
-        file = path / NERF_FILE if path.is_dir() else path
-        frames = read_nerf_json(file, Archive(file.parent).read(file.name))
-    elif path.is_dir() or path.suffix.lower() == ".zip":
-        frames = read_eg3d_labels(path / LABELS_FILE, Archive(path).read(LABELS_FILE))
-    else:
-        frames = read_eg3d_labels(path, path.read_bytes())
+    try:
+        frames = _frames(path, found, radius, focal)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error})") from error
     if not frames:
         raise DataError(f"{path}: holds no camera")
     return found, frames
+
+
+def _frames(path: Path, form: str, radius: float, focal: float) -> list[CameraFrame]:
+    if form == "colmap":
+        return read_colmap(_colmap_folder(path) or path)
+    if form == "deep3d":
+        return read_deep3d(path, radius, focal)
+    if form == "nerf":
+        file = path / NERF_FILE if path.is_dir() else path
+        return read_nerf_json(file, file.read_bytes())
+    if path.is_dir() or path.suffix.lower() == ".zip":
+        return read_eg3d_labels(path / LABELS_FILE, Archive(path).read(LABELS_FILE))
+    return read_eg3d_labels(path, path.read_bytes())

@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 from ...core.errors import DataError, did_you_mean
 from .frame import CameraFrame
 
+COMPARED = 500  # names among which the nearest is looked for; it takes a second for ten thousand
 SKIP = "--unmatched skip leaves them out"
 
 
@@ -60,10 +61,10 @@ def match_cameras(path: str, frames: Sequence[CameraFrame], images: Sequence[str
             found[near[0]] = frame
     bare = [image for image in images if image not in found]
     if bare and not skip:
-        close = did_you_mean(bare[0], [frame.name for frame in left])
+        close = did_you_mean(bare[0], [frame.name for frame in left[:COMPARED]])
         raise DataError(f"{path}: no camera for {len(bare)} of {len(images)} images, the first is {bare[0]!r}{close} ({SKIP})")
     if left and not skip:
-        close = did_you_mean(left[0].name, bare)
+        close = did_you_mean(left[0].name, bare[:COMPARED])
         raise DataError(
             f"{left[0].where}: no image for {len(left)} of {len(frames)} cameras, the first is {left[0].name!r}{close} ({SKIP})"
         )
