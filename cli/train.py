@@ -1,11 +1,15 @@
-"""``priorzoo train``: train a recipe into a run folder, or continue a run."""
+"""``priorzoo train``: train a recipe into a run folder, continue a run, or try the whole of it for two steps."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from ..core.recipe import Recipe
+    from ..training.dry_run import DryRun
 
 
 def command(
@@ -13,16 +17,26 @@ def command(
     overrides: Annotated[list[str] | None, typer.Argument(help="Changes to the recipe: training.batch=4 priors.skin.weight=50")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="The run folder. [default: runs/<recipe>]")] = None,
     variant: Annotated[str | None, typer.Option("--variant", help="Variant of the recipe.")] = None,
+    devices: Annotated[int | None, typer.Option("--devices", min=1, help="Devices of this machine. [default: the recipe's]")] = None,
+    nodes: Annotated[int | None, typer.Option("--nodes", min=1, help="Machines. [default: the recipe's]")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the newest checkpoint.")] = False,
     allow_changes: Annotated[bool, typer.Option("--allow-changes", help="Resume although the recipe has changed.")] = False,
     data_folder: Annotated[Path | None, typer.Option("--data", help="Where generated heads are kept. [default: the run]")] = None,
+    dry: Annotated[
+        bool, typer.Option("--dry-run", help="Two steps of two images at full size, then nothing is left; missing files get stand-ins.")
+    ] = False,
 ) -> None:
     """Train a recipe. A run folder holds everything; a killed run continues with --resume as if it had never stopped."""
     from ..core.recipe import load_recipe
+
+    counts = {"devices": devices, "nodes": nodes}
+    changes = (*(f"training.{name}={count}" for name, count in counts.items() if count is not None), *(overrides or ()))
+    if dry:
+        try_out(recipe, tuple(overrides or ()), variant, out)
+        return
     from ..export.monitors import default_monitors
     from ..training.trainer import train
 
-    changes = tuple(overrides or ())
     as_run = Path(recipe)
     if resume and out is None and (as_run / "recipe.yaml").is_file():
         out, source = as_run, str((as_run / "recipe.yaml").resolve())
@@ -42,3 +56,57 @@ def command(
         monitors=default_monitors(loaded),
     )
     typer.echo(f"{run.folder}: {run.images} images seen; weights in {run.weights}")
+
+
+def try_out(source: str, overrides: tuple[str, ...], variant: str | None, out: Path | None) -> None:
+    """Dry-run a recipe in a temporary folder, or in ``out``, which is kept, and print what was found."""
+    import tempfile
+    from contextlib import nullcontext
+
+    from ..core.errors import RunError
+    from ..core.recipe import load_recipe
+    from ..training.dry_run import SMALL_BATCH, dry_run
+
+    if out is not None and out.exists() and any(out.iterdir()):
+        raise RunError(f"{out}: a dry run needs a folder that is empty or not there yet")
+    # The caller's overrides come last and win; the plan's own numbers are those of the recipe without the small batch.
+    planned = load_recipe(source, overrides, variant, check_files=False)
+    small = load_recipe(source, (*SMALL_BATCH, *overrides), variant, check_files=False)
+    with tempfile.TemporaryDirectory(prefix="priorzoo-dry-run-") if out is None else nullcontext(str(out)) as folder:
+        found = dry_run(small, Path(folder), say=lambda line: typer.echo(f"dry run: {line}"))
+    print_dry_run(found, planned)
+
+
+def print_dry_run(found: DryRun, recipe: Recipe) -> None:
+    """Print parameters, the terms of the first step, seconds by phase, and what the recipe's length would take."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from ..training.phase_clock import duration
+
+    console = Console()
+    parts = Table("part", "parameters")
+    terms = Table("term of the generator's loss", "value", "weight", "pixels", "norm of its gradient", title="first step")
+    phases = Table("phase", "every", "seconds", title=f"a step of {found.clock.batch} images")
+    for table in (parts, terms, phases):
+        for column in table.columns[1:]:
+            column.justify = "right"
+    for name, count in found.parameters.items():
+        parts.add_row(name, f"{count:,}")
+    for name, term in found.terms.items():
+        pixels = "" if term.pixels is None else f"{term.pixels:,}"
+        terms.add_row(name, f"{term.value:.4g}", f"{term.weight:g}", pixels, f"{term.gradient:.4g}")
+    for name, seconds in found.clock.seconds.items():
+        phases.add_row(name, str(found.clock.intervals[name]), f"{seconds:.2f}")
+    for table in (parts, terms, phases):
+        console.print(table)
+    blind = [name for name, term in found.terms.items() if term.pixels == 0]
+    if blind:
+        typer.echo(f"saw no pixel in these images: {', '.join(blind)}")
+    kimg = found.clock.seconds_for(1000)
+    total = found.clock.seconds_for(recipe.training.images)
+    typer.echo(f"peak memory {found.peak_memory / 2**30:.2f} GiB while the steps ran")
+    typer.echo(
+        f"at this pace, on this one {found.device} device: {duration(kimg)} for 1,000 images, {duration(total)} for the recipe's "
+        f"{recipe.training.images:,}"
+    )

@@ -157,9 +157,9 @@ def test_round_trip_of_everything_that_is_unlike_its_text(write, tmp_path):
         + "second_view: {kind: near}\n"
     )
     write(top=text)
-    recipe = load_recipe("top.yaml")
+    recipe = load_recipe("top.yaml", check_files=False)
     (tmp_path / "again.yaml").write_text(recipe.to_yaml())
-    again = load_recipe("again.yaml")
+    again = load_recipe("again.yaml", check_files=False)
     assert again == recipe and again.to_yaml() == recipe.to_yaml()
     assert isinstance(again.priors["skin"].options["hardest"], Linear)
 

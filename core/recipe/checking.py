@@ -115,12 +115,16 @@ class _Checker:
 
     def weight_files(self) -> None:
         # Not asked of a stored recipe that is only looked at: its files may lie on another machine.
-        before = len(self.problems)
         for kind, registry in (("segmenter", SEGMENTERS), ("estimator", ESTIMATORS)):
             part = getattr(self.recipe, kind)
-            if part is not None:
-                self._ask(kind, part, registry, "check_options")
-        self.problems[before:] = [MissingFile(**vars(problem)) for problem in self.problems[before:]]
+            if part is None:
+                continue
+            before = len(self.problems)
+            self._ask(kind, part, registry, "check_options")
+            self.problems[before:] = [MissingFile(**vars(problem)) for problem in self.problems[before:]]
+            if len(self.problems) == before:
+                for name, value in part.options.items():
+                    self._file(f"{kind}.{name}", str(value) if isinstance(value, Path) else None)
 
     def _ask(self, key: str, part: Part | PriorEntry, registry: Registry, method: str) -> Any:
         """Call a class method with the part's options; None and a problem when it refuses them, None when it has no

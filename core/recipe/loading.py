@@ -125,7 +125,7 @@ def _build(tree: Node, check_files: bool) -> Recipe:
     if isinstance(recipe, Recipe) and not problems:
         problems, missing = check(recipe, tree)
     if check_files:
-        problems = [*problems, *missing]
+        problems = problems or missing  # what is wrong with the recipe itself comes first
     if problems or not isinstance(recipe, Recipe):
         raise InvalidRecipe(problems)
     recipe._origins = {key: str(node.origin) for key, node in tree.leaves()}

@@ -1,0 +1,101 @@
+"""The measuring process of `priorzoo plan`: ``python -m priorzoo.training.probe RECIPE.yaml DATA_FOLDER RESULT.json``.
+
+A process of its own, because what a process has once held it keeps: a second measure in it would see the first one's peak.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from ..core.errors import PriorzooError
+from ..core.files import write_text_atomically
+from ..core.recipe import Recipe, load_recipe
+from .dry_run import parameter_counts
+from .peak_memory import forget_peak, peak_memory
+from .phase_clock import PhaseClock
+from .sources import open_sources
+from .trainer import Trainer
+
+
+def probe(recipe: Recipe, data_folder: Path) -> dict[str, Any]:
+    """Run two first steps, in which every phase runs, and return what `planning.Probe` holds.
+
+    The second one is timed: the first fills caches and optimisers. Operations are counted in a third, of a batch of one alone.
+    """
+    sources = open_sources(recipe, data_folder)
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = Trainer(recipe, Path(folder), sources)
+        trainer.start()
+        device, clock = trainer.fabric.device, PhaseClock.of(trainer)
+        forget_peak(device)
+        for _ in range(2):
+            trainer.step = 0
+            with clock.timing(trainer):
+                trainer.train_step()
+        peak = peak_memory(device)
+        flops = counted(trainer) if recipe.training.batch == 1 else {}
+        return {
+            "micro_batch": recipe.training.batch, "peak": peak, "parameters": parameter_counts(trainer),
+            "seconds": clock.seconds, "intervals": clock.intervals, "flops": flops,
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        }  # fmt: skip
+
+
+class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the operations of products and convolutions inside, forward and backward, by torch's own formulas.
+
+    torch's FlopCounterMode also follows modules, which gradients of gradients do not survive.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.flops = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        formula = flop_registry.get(func._overloadpacket)
+        if formula is not None:
+            self.flops += int(formula(*args, **(kwargs or {}), out_val=out))
+        return out
+
+
+def counted(trainer: Trainer) -> dict[str, float]:
+    """Return the operations of every phase of a first step: a multiply-add counts two; products and convolutions alone."""
+    flops: dict[str, float] = {}
+    run = trainer.runner.run
+
+    def counted_run(phase: Any, micros: Any) -> None:
+        with Counter() as counter:
+            run(phase, micros)
+        flops[phase.name] = float(counter.flops)
+
+    trainer.runner.run = counted_run  # type: ignore[method-assign]
+    trainer.step = 0
+    try:
+        trainer.train_step()
+    finally:
+        del trainer.runner.run  # the class's own shows again
+    return flops
+
+
+def main(arguments: list[str]) -> int:
+    """Measure, write the result, and return the exit code."""
+    recipe, data, result = (Path(a) for a in arguments)
+    try:
+        write_text_atomically(result, json.dumps(probe(load_recipe(recipe.resolve(), check_files=False), data)))
+    except (PriorzooError, MemoryError, torch.cuda.OutOfMemoryError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
