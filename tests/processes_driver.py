@@ -60,7 +60,12 @@ priors:
   skin: {name: ssr, region: [skin, hair], erosion: 1, empty: skip, scope: batch, interval: 3, weight: 0.5}
   density_tv: {name: density_tv, phase: own, interval: 2, weight: 0.1}
   depth_variance: {name: depth_variance, phase: own, interval: 4, tolerance: 0.0, weight: 0.1}
-objective: {r1: {gamma: 1.0, interval: 4}, pose_swap: 0.5}
+objective:
+  r1: {gamma: 1.0, interval: 4}
+  pose_swap: 0.5
+  blur: 0.6
+  label_noise: 0.2
+  augmentation: {probability: 0.5, target: 0.6, images: 200, interval: 4}
 training:
   images: 80
   batch: 4

@@ -17,6 +17,7 @@ from priorzoo.backbones.eg3d.generator import TriPlaneGenerator
 from priorzoo.backbones.eg3d.layers import SynthesisLayer
 from priorzoo.backbones.eg3d.mapping import MappingNetwork
 from priorzoo.backbones.eg3d.planes import AXES, plane_grid, sample_planes, sample_planes_smoothly
+from priorzoo.backbones.eg3d.renderer import render_rays
 from priorzoo.backbones.eg3d.strips import convolve_in_strips
 from priorzoo.backbones.eg3d.superresolution import SuperResolution
 from priorzoo.core.camera import Camera
@@ -403,3 +404,17 @@ def test_wrong_inputs_are_refused() -> None:
         backbone.criticise({"image": torch.zeros(4, 3, 8, 8)}, None)
     with pytest.raises(PriorzooError, match="3 latents"):
         backbone.draw(3, fixed_streams(0, 2))
+
+
+def test_automatic_bounds_of_rays_that_miss() -> None:
+    """A ray from z = 2.7 passes the box between 2.2 and 3.2; one that misses takes these ends, or the slip's."""
+    origins = torch.tensor([[[0.0, 0.0, 2.7], [5.0, 0.0, 2.7]]])
+    directions = torch.tensor([[[0.0, 0.0, -1.0], [0.0, 0.0, -1.0]]])
+    ends = {}
+    for name in ("official", "corrected"):
+        options = EG3DOptions(**{**TINY, "near": "auto", "far": "auto", "automatic_bounds": name}).rendering()
+        decoder = Decoder(2, 4, 3)
+        jitter = torch.full((1, 2, 4), 0.5)
+        ends[name] = render_rays(torch.zeros(1, 3, 2, 8, 8), decoder, origins, directions, options, jitter=jitter, u=None).far
+    assert ends["official"].flatten().tolist() == pytest.approx([3.2, 2.2])
+    assert ends["corrected"].flatten().tolist() == pytest.approx([3.2, 3.2])

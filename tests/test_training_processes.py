@@ -56,6 +56,7 @@ def test_twenty_steps_agree(recipe: Path, tmp_path: Path) -> None:
         for name in ("prior/density_tv/raw", "prior/depth_variance/raw", "D/r1", "prior/skin/raw")
     ]
     assert times == [10, 5, 5, 7]
+    assert len({record["augmentation/p"] for record in losses(tmp_path / "two")}) > 3  # the controller moves
 
 
 def test_an_error_stops_both_processes(recipe: Path, tmp_path: Path) -> None:

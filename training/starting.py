@@ -7,7 +7,7 @@ from ..core.errors import CheckpointError
 from ..core.recipe import Recipe
 from .run import Run, load_backbone
 
-MEANING = ("plane_axes",)
+MEANING = ("plane_axes", "box_warp", "decoder_lr_multiplier", "conditioning_scale")
 """Options that change no tensor's shape but what the tensors mean: weights trained under one are noise under another."""
 
 BACKGROUND = "generator.background."

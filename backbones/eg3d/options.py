@@ -18,12 +18,13 @@ CHOICES = {
     "raw_image": ("rendered", "as_published"),
     "decoder": ("joint", "split"),
     "torgb_init": ("normal", "uniform"),
+    "automatic_bounds": ("official", "corrected"),
 }
 
 
 @dataclass(frozen=True)
 class EG3DOptions:
-    """Every size and rule of the backbone; the defaults are the published FFHQ-512 model's.
+    """Every size and rule of the backbone; the defaults are the published FFHQ-512 model's. ``automatic_bounds``: of ``near: auto``.
 
     ``conditioning``: "camera" feeds the camera label to the mapping, "zero" feeds zeros through the same network (the
     published way to switch it off), "none" builds a mapping of z alone. ``superresolution``: none, 2x, 4x, 8x or 8xdc.
@@ -58,6 +59,7 @@ class EG3DOptions:
     disparity: bool = False
     plane_axes: str = "official"
     importance: str = "official"
+    automatic_bounds: str = "official"
     depth: str = "expected"
     raw_image: str = "rendered"
     neural_resolution: int = 64
@@ -136,4 +138,5 @@ class EG3DOptions:
             disparity=self.disparity,
             axes=self.plane_axes,
             importance=self.importance,
+            bounds=self.automatic_bounds,
         )

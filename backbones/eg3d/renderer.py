@@ -21,7 +21,8 @@ class RenderingOptions:
     """How rays are sampled and composited; the defaults are the published FFHQ ones.
 
     ``near``, ``far``: world units along the ray, or both "auto" (where rays meet the box). ``importance``: "official" (with
-    the published off-by-one) or "corrected". ``checkpoint``: the backward computes the samples' inner values again.
+    the published off-by-one) or "corrected". ``bounds``: where "auto" ends rays that miss the box, "official" (the largest near of those
+    that hit) or "corrected" (their largest far). ``checkpoint``: the backward computes the samples' inner values again.
     """
 
     box_warp: float = 1.0
@@ -33,6 +34,7 @@ class RenderingOptions:
     disparity: bool = False
     axes: str = "official"
     importance: str = "official"
+    bounds: str = "official"
     checkpoint: bool = False
 
     def __post_init__(self) -> None:
@@ -100,7 +102,7 @@ def render_rays(
     near: float | Tensor
     far: float | Tensor
     if options.near == "auto":
-        near, far = automatic_bounds(origins, directions, options.box_warp)
+        near, far = automatic_bounds(origins, directions, options.box_warp, as_published=options.bounds == "official")
     else:
         near, far = float(options.near), float(options.far)
     coarse = stratified_distances(near, far, count, jitter, disparity=options.disparity)
