@@ -146,7 +146,7 @@ class _Blockwise(torch.autograd.Function):
         if grad_raw is None and grad_colour is None:
             return (None,) * 9
         _, rays, count = distances.shape
-        grad_planes = torch.zeros_like(planes)
+        grad_planes = torch.zeros_like(planes, memory_format=torch.contiguous_format)  # the order in which the operator returns it
         grad_w1, grad_b1, grad_w2, grad_b2 = (torch.zeros_like(t) for t in (w1, b1, w2, w2[:, 0]))
         for sample, chosen, points in _blocks(planes, rays, count):
             summed = _read(planes, starts, steps, distances, sample, chosen).sum(dim=0) if features is None else features[sample, :, points]

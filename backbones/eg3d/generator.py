@@ -82,7 +82,7 @@ class TriPlaneGenerator(nn.Module):
         half = torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.float16
         with torch.autocast(kind, enabled=False) if half else nullcontext():
             image = self._run(self.backbone.synthesis, ws, noise=noise)
-        planes = image.contiguous().view(len(image), 3, -1, *image.shape[2:])
+        planes = image.unflatten(1, (3, -1))  # where channels are last in memory they stay so: a point reads them side by side
         return planes if planes.element_size() >= 4 else planes.float()
 
     def superresolve(self, features: Tensor, ws: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
