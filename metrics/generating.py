@@ -98,7 +98,7 @@ def shards_of(images: int, batch: int) -> list[Shard]:
     >>> [(shard.first, shard.count) for shard in shards_of(10, 4)]
     [(0, 4), (4, 4), (8, 2)]
     >>> len(shards_of(50_000, 16)), shards_of(50_000, 16)[0].count
-    (63, 800)
+    (64, 784)
     """
     batches = -(-images // batch)
     size = max(1, min(-(-batches // SHARDS), SHARD_MOST // batch)) * batch
