@@ -26,7 +26,7 @@ VERBS = {
     "mesh": "Extract meshes with vertex colours, and say whether they are whole.",
     "show": "Print a recipe resolved, as YAML that can be fed back.",
     "list": "List priors, backbones, backgrounds, segmenters, estimators and recipes.",
-    "data": "Write and check data sets in the EG3D format.",
+    "data": "Make, mirror, check and look at data sets in the EG3D format.",
     "import": "Import an official checkpoint as safetensors.",
     "bench": "Measure the speed and memory of a training step.",
     "train-segmenter": "Train a segmenter on procedural heads.",
