@@ -116,7 +116,7 @@ class Plan:
         if self.group is not None and fits < min(self.group, self.share):
             return [
                 f"a micro-batch of {fits} is smaller than the group of {self.group} over which the discriminator compares images "
-                f"(backbone.discriminator_group): its minibatch deviation then sees {fits}. {_SAVING[0].upper()}{_SAVING[1:]}"
+                f"(backbone.discriminator_group): its minibatch deviation then sees {fits}; {_SAVING}"
             ]
         return []
 
