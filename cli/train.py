@@ -34,7 +34,9 @@ def command(
     if dry:
         try_out(recipe, tuple(overrides or ()), variant, out)
         return
+    from ..core.recipe.composing import run_name
     from ..export.monitors import default_monitors
+    from ..training.processes import is_first
     from ..training.trainer import train
 
     as_run = Path(recipe)
@@ -43,19 +45,16 @@ def command(
     else:
         source = recipe
     loaded = load_recipe(source, changes, variant=variant)
-    if out is None:
-        name, _, named_variant = recipe.partition("@")
-        chosen = variant or named_variant
-        out = Path("runs") / "-".join([Path(name).with_suffix("").name, *([chosen] if chosen else [])])
     run = train(
         loaded,
-        out,
+        out or Path("runs") / run_name(recipe, variant),
         resume=resume,
         allow_changes=allow_changes,
         data_folder=data_folder,
         monitors=default_monitors(loaded),
     )
-    typer.echo(f"{run.folder}: {run.images} images seen; weights in {run.weights}")
+    if is_first():
+        typer.echo(f"{run.folder}: {run.images} images seen; weights in {run.weights}")
 
 
 def try_out(source: str, overrides: tuple[str, ...], variant: str | None, out: Path | None) -> None:

@@ -40,6 +40,17 @@ def split_variant(source: str) -> tuple[str, str | None]:
     return name, variant
 
 
+def run_name(source: str, variant: str | None = None) -> str:
+    """Return how the run of a recipe is called where nobody says it: two shipped recipes never share a name.
+
+    >>> run_name("ffhq/eg3d_ssr@ffhq512-128"), run_name("./recipes/mine.yaml", "skin")
+    ('ffhq_eg3d_ssr-ffhq512-128', 'mine-skin')
+    """
+    name, chosen = split_variant(source)
+    plain = Path(name).stem if is_path(name) else name.replace("/", "_")
+    return "-".join([plain, *(v for v in (variant or chosen,) if v)])
+
+
 def shown_name(path: Path) -> str:
     """Return how messages call a recipe file: from the package, from the current folder, or in full."""
     for root, prefix in ((SHIPPED, "recipes/"), (Path.cwd(), "")):
