@@ -108,6 +108,10 @@ class Backbone(nn.Module):
                 raise PriorzooError(f"training.{name}: backbone {self.registry_name or type(self).__name__} cannot do it; set it to false")
         lay_out_weights(self, how.memory_format)
 
+    def from_other(self, name: str, tensors: dict[str, Tensor]) -> dict[str, Tensor] | None:
+        """Return the tensors of a run with the backbone ``name`` as this one's, exactly; None (the default) where they cannot be."""
+        return None
+
     def draw(self, n: int, streams: Streams) -> Latents:
         """Draw ``n`` latents from the backbone's law: consumer ``latents``."""
         raise NotImplementedError

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def command(
-    source: Annotated[Path, typer.Argument(help="An official EG3D checkpoint (.pkl).")],
+    source: Annotated[Path, typer.Argument(help="An official EG3D or BallGAN checkpoint (.pkl).")],
     out: Annotated[Path, typer.Argument(help="The folder for model.safetensors and card.json.")],
     verbose: Annotated[bool, typer.Option("--verbose", help="Print matched names too, one a line.")] = False,
 ) -> None:
@@ -44,3 +44,6 @@ def print_names(foreign: Foreign, verbose: bool) -> None:
             typer.echo(f"  missing: {name}")
         for name in names.unexpected:
             typer.echo(f"  unexpected: {name} (no network reads it; kept as {UNUSED}.{part}.{name})")
+        dropped = foreign.checkpoint.dropped.get(part, [])
+        if dropped:
+            typer.echo(f"  dropped: {len(dropped)} filters of layers that resample nothing: {', '.join(dropped)}")

@@ -52,7 +52,7 @@ CLASSES = (
     (r".*\.torgb", "ToRGBLayer"),
     (r"discriminator\.b4", "DiscriminatorEpilogue"),
     (r"discriminator\.b\d+", "DiscriminatorBlock"),
-    (r".*\.(affine|embed|fc\d*|out|net\.\d)", "FullyConnectedLayer"),
+    (r".*\.(affine|embed|fc\d*|out|net\.\d|rgb_out|sigma_out)", "FullyConnectedLayer"),
     (r"discriminator.*\.(conv\d?|skip|fromrgb)", "Conv2dLayer"),
 )
 AXES = torch.tensor([[[1, 0, 0], [0, 1, 0], [0, 0, 1]], [[1, 0, 0], [0, 0, 1], [0, 1, 0]], [[0, 0, 1], [1, 0, 0], [0, 1, 0]]]).float()
@@ -83,7 +83,8 @@ def module_state(module: nn.Module, children: dict[str, Any], layout: Layout, **
 
 def tree(module: nn.Module, path: str, layout: Layout, superresolution: str = "", **attributes: Any) -> Any:
     """Return a network as the published classes nest it."""
-    children = {k: tree(m, f"{path}.{k}", layout, superresolution) for k, m in module._modules.items() if m is not None}
+    inside = {k: m for k, m in module._modules.items() if m is not None and k != "background"}  # that is BallGAN's (ballgan_pickles.py)
+    children = {k: tree(m, f"{path}.{k}", layout, superresolution) for k, m in inside.items()}
     if path == "generator":
         marcher = Made("training.volumetric_rendering.ray_marcher", "MipRayMarcher2", module_state(nn.Module(), {}, layout))
         state = module_state(nn.Module(), {"ray_marcher": marcher}, layout, plane_axes=Stored(AXES, location=layout.axes_location))

@@ -25,6 +25,8 @@ from .safetensors_writer import write_safetensors
 UNUSED = "unused"
 """What no network reads is kept under this part: ``unused.average.dataset_label_std``."""
 
+FORMATS = {"eg3d": "EG3D", "ballgan": "BallGAN"}
+
 # The published length and batch; what a checkpoint was really trained with, it does not say.
 TRAINING = {"images": 25_000_000, "batch": 32}
 
@@ -93,19 +95,20 @@ def is_foreign(path: str | os.PathLike[str]) -> bool:
 
 
 def read_foreign(path: str | os.PathLike[str]) -> Foreign:
-    """Read an official EG3D pickle and check its tensors, by name and shape, against the model that it describes.
+    """Read an official EG3D or BallGAN pickle and check its tensors, by name and shape, against the model that it describes.
 
     Raises CheckpointError.
     """
     checkpoint = read_official(path)
     plain = {
-        "backbone": {"name": "eg3d", **checkpoint.options},
+        "backbone": {"name": checkpoint.backbone, **checkpoint.options},
+        "background": checkpoint.background,
         "objective": {"name": "eg3d", "pose_swap": checkpoint.pose_swap, "label_noise": checkpoint.label_noise},
         "training": TRAINING,
     }
     recipe = Recipe.from_plain(plain, where=str(path))
     with torch.device("meta"):
-        backbone = BACKBONES.create(recipe.backbone.name, **recipe.backbone.options)
+        backbone = BACKBONES.create(recipe.backbone.name, **recipe.backbone_options())
     names = {}
     for part, stored in checkpoint.tensors.items():
         own = (backbone.discriminator if part == "discriminator" else backbone.generator).state_dict()
@@ -136,14 +139,20 @@ def foreign_card(foreign: Foreign, name: str, written: str) -> dict[str, Any]:
         "images": 0,
         "plane_axes": foreign.checkpoint.options["plane_axes"],
         "origin": {
-            "format": "official EG3D pickle",
+            "format": f"official {FORMATS[recipe['backbone']['name']]} pickle",
             "file": foreign.path.name,
             "bytes": foreign.path.stat().st_size,
             "sha256": digest(foreign.path),
             **foreign.checkpoint.origin,
         },
         "tensors": {
-            part: {"matched": len(n.matched), "missing": n.missing, "unexpected": n.unexpected} for part, n in foreign.names.items()
+            part: {
+                "matched": len(n.matched),
+                "missing": n.missing,
+                "unexpected": n.unexpected,
+                "dropped": foreign.checkpoint.dropped.get(part, []),
+            }
+            for part, n in foreign.names.items()
         },
         "notes": [*foreign.checkpoint.notes, "objective.r1 and training are the published defaults: the file does not hold them"],
         "sha256": {MODEL: written},

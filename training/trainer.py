@@ -137,7 +137,8 @@ class Trainer:
         if found:
             self._restore(found[-1])
         elif self.recipe.init is not None:
-            start_from(load_run(self.recipe.init), self.recipe, self.backbone, self.average)
+            for line in start_from(load_run(self.recipe.init), self.recipe, self.backbone, self.average):
+                _say(self.fabric, line)
         else:
             self.average.generator.load_state_dict(self.backbone.generator.state_dict())
         self.journal.rewind(self.images if found else -1)

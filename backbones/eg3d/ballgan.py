@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from torch import Tensor
+
 from ...core.registry import register_backbone
 from .backbone import EG3D
+from .decoder import split_last_layer
 from .options import EG3DOptions
 
 
@@ -45,3 +48,9 @@ class BallGAN(EG3D):
     def provides(cls, *, background: Mapping[str, Any] | None = None, **options: Any) -> frozenset[str]:
         """EG3D's buffers, the composite depth, and both parts of the rendering."""
         return super().provides(background=background or {"name": "sphere"}, **options)
+
+    def from_other(self, name: str, tensors: dict[str, Tensor]) -> dict[str, Tensor] | None:
+        """EG3D's tensors, the decoder's last layer split into density and colours; the foreground stays the same."""
+        if name != EG3D.registry_name:
+            return None
+        return split_last_layer(tensors) if self.options.decoder == "split" else tensors

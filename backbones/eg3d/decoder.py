@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -71,3 +73,21 @@ class SplitDecoder(Decoder):
         assert isinstance(first, FullyConnected)
         weight = torch.cat([layer.weight * layer.weight_gain for layer in last])
         return first, weight, torch.cat([layer.bias * layer.bias_gain for layer in last])
+
+
+def split_last_layer(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors of a `Decoder`, whatever their names begin with, as a `SplitDecoder` has them: rows are moved, no number changes.
+
+    >>> joint, split = Decoder(2, 3, 4), SplitDecoder(2, 3, 4)
+    >>> missing = split.load_state_dict(split_last_layer(joint.state_dict()))
+    >>> torch.equal(joint.layers()[1], split.layers()[1])
+    True
+    """
+    out: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        before, joint, kind = name.partition("net.2.")
+        if joint and (not before or before.endswith("decoder.")):
+            out[f"{before}sigma_out.{kind}"], out[f"{before}rgb_out.{kind}"] = tensor[:1], tensor[1:]
+        else:
+            out[name] = tensor
+    return out

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from ...core.pickles import Record
+from .importing_ballgan import has_sphere
 
 PANOHEAD = "a PanoHead checkpoint (tri-grids and a background network)"
 STYLEGAN2 = "a StyleGAN2 checkpoint (an image generator without planes)"
@@ -36,7 +37,7 @@ def name_of_family(classes: Iterable[str], refused: str | None, records: Mapping
     settings = [generator.get(k) for k in ("_init_kwargs", "rendering_kwargs")]
     if generator.get("triplane_depth") is not None or any(isinstance(s, dict) and "triplane_depth" in s for s in settings):
         return PANOHEAD
-    if generator.class_name == "TriPlaneGenerator":
+    if generator.class_name == "TriPlaneGenerator" or has_sphere(generator):
         return None
     modules = generator.get("_modules", {})
     if generator.class_name == "Generator" and isinstance(modules, dict) and {"mapping", "synthesis"} <= set(modules):

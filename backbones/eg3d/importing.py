@@ -1,4 +1,4 @@
-"""Official EG3D checkpoints: what a pickle of the published training code holds, as options and tensors of this backbone.
+"""Official EG3D and BallGAN checkpoints: what a pickle of the published training code holds, as options and tensors of these backbones.
 
 The published files are plain pickles of {G, D, G_ema, ...} whose objects carry their source text. Here they are read as inert records;
 sizes come from the tensors, rules from the attributes the networks had when they were saved (constructor arguments are older).
@@ -30,7 +30,9 @@ from ...core.pickles import (
     read_pickle,
 )
 from ...core.pickles.values import describe
+from .given import Given, Shapes, agreed, layers_of, shape_of
 from .identifying import name_of_family
+from .importing_ballgan import SPHERE_RULES, classes_of, has_sphere, our_names, sphere_options
 from .planes import AXES
 from .superresolution import layout_of
 
@@ -47,6 +49,9 @@ ALLOWED = AllowList(
         **inert_class("training.volumetric_rendering.ray_sampler", "RaySampler"),
     },
 )
+WITH_SPHERE = AllowList("an EG3D or BallGAN checkpoint", ALLOWED.entries, packages=("training", "torch.nn.modules"))
+"""For BallGAN's files, whose classes are not known by name: plain modules of its own code, and torch's, become records too."""
+
 PARTS = {"generator": "G", "average": "G_ema", "discriminator": "D"}
 EXTRA = ("dataset_label_std",)
 """Tensors of published snapshots that no network reads; they are kept apart and named."""
@@ -80,7 +85,8 @@ REGULARISERS = {
 }
 EMPTY_REGULARISERS = ("l1-alt", "total-variation")
 LICENCE = (
-    "The weights stay under the licence of those who published them; NVIDIA's EG3D checkpoints are for non-commercial research only. "
+    "The weights stay under the licence of those who published them; NVIDIA's EG3D checkpoints, and BallGAN's, whose code "
+    "derives from theirs, are for non-commercial research only. "
     "priorzoo's own licence does not cover them."
 )
 
@@ -91,26 +97,30 @@ class OfficialCheckpoint:
 
     ``options`` are those of the backbone; ``tensors`` the three parts' (generator, average, discriminator), not copied yet; ``pose_swap``
     (None: conditioning is zeroed) and ``label_noise`` the objective's; ``origin`` everything else that was said; ``notes`` what has no
-    counterpart here.
+    counterpart here. ``background`` is what stands behind the foreground, by name and options; ``dropped`` the published names of tensors
+    that are left out, by part.
     """
 
+    backbone: str
     options: dict[str, Any]
+    background: dict[str, Any]
     tensors: dict[str, dict[str, StoredTensor]]
     pose_swap: float | None
     label_noise: float
     origin: dict[str, Any]
     notes: list[str] = field(default_factory=list)
+    dropped: dict[str, list[str]] = field(default_factory=dict)
 
 
 def read_official(path: str | os.PathLike[str]) -> OfficialCheckpoint:
-    """Read a published EG3D pickle; nothing in it is imported or run.
+    """Read a published EG3D or BallGAN pickle; nothing in it is imported or run.
 
     Raises CheckpointError: for other networks by their name, for anything off the allow-list with byte offset and name, for sizes or
-    rules that this backbone has not, with both.
+    rules that these backbones have not, with both.
     """
     where = str(path)
     try:
-        file = read_pickle(path, ALLOWED)
+        file = _read(path)
     except PickleError as error:
         family = name_of_family(error.classes, error.reason)
         if family:
@@ -123,6 +133,21 @@ def read_official(path: str | os.PathLike[str]) -> OfficialCheckpoint:
     tally = Tally(most_bytes=file.size)
     tensors = {part: named_tensors(records[key], f"{where}: {key}", tally) for part, key in PARTS.items()}
     return _translated(file, records, tensors, where)
+
+
+def _read(path: str | os.PathLike[str]) -> PickleFile:
+    """Read by EG3D's list, and where that refuses a name by the wider one: what it admits must then be a BallGAN."""
+    try:
+        return read_pickle(path, ALLOWED)
+    except PickleError as refused:
+        try:
+            file = read_pickle(path, WITH_SPHERE)
+        except PickleError as error:
+            raise (error if error.offset > refused.offset else refused) from None
+        generator = file.value.get("G_ema") if isinstance(file.value, dict) else None
+        if not (isinstance(generator, Record) and has_sphere(generator)):
+            raise refused from None
+        return file
 
 
 def _records(file: PickleFile, where: str) -> dict[str, Record]:
@@ -155,14 +180,25 @@ def _translated(
         "plane_axes": _plane_axes(average, where, notes),
         "neural_resolution": Given(average.state or {}, f"{where}: G_ema").integer("neural_rendering_resolution", 64, least=1, most=4096),
     }
+    background: dict[str, Any] = {"name": "none"}
+    sphere = has_sphere(average)
+    if sphere:
+        background = sphere_options(average, shapes, options["feature_channels"], where, notes)
+        options["torgb_init"] = "uniform"
+        listed = {".".join(entry) for entry in ALLOWED.entries}
+        notes += [f"class {name} is not known here; its tensors and numbers are read" for name in classes_of(average) - listed]
     if given.get("conv_clamp") is not None:
         notes.append(f"the planes' network was clamped at {given.real('conv_clamp')}; here it is not")
     notes += _regulariser(live)
-    notes += [f"rendering_kwargs.{key} is not used here" for key in rendering if key not in USED]
+    used = (*USED, *SPHERE_RULES) if sphere else USED
+    notes += [f"rendering_kwargs.{key} is not used here" for key in rendering if key not in used]
     conditioned = options["conditioning"] == "camera"
+    named = {part: our_names(stored) for part, stored in tensors.items()}
     return OfficialCheckpoint(
+        backbone="ballgan" if sphere else "eg3d",
         options=options,
-        tensors=tensors,
+        background=background,
+        tensors={part: ours for part, (ours, _) in named.items()},
         pose_swap=live.real("gpc_reg_prob", 0.0) if conditioned and rendering.get("gpc_reg_prob", 0.0) is not None else None,
         label_noise=critic_given.real("disc_c_noise", 0.0),
         origin={
@@ -175,6 +211,7 @@ def _translated(
             "augmented": file.value.get("augment_pipe") is not None,
         },
         notes=notes,
+        dropped={part: dropped for part, (_, dropped) in named.items() if dropped},
     )
 
 
@@ -185,84 +222,12 @@ def _kept(record: Record, key: str, where: str, part: str) -> dict[str, Any]:
     return value
 
 
-class Given:
-    """Typed access to what a file says, with errors that name the place, what was got and what is expected."""
-
-    def __init__(self, values: dict[str, Any], where: str) -> None:
-        self.values, self.where = values, where
-
-    def get(self, key: str) -> Any:
-        """Return the value as it stands, None where there is none."""
-        return self.values.get(key)
-
-    def _value(self, key: str, default: Any, kinds: tuple[type, ...], what: str) -> Any:
-        value = self.values.get(key, default)
-        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-            raise self.wrong(key, value, what)
-        return value
-
-    def wrong(self, key: str, value: Any, what: str) -> CheckpointError:
-        """Return the error for a value that is not what is expected."""
-        got = repr(value)[:60] if isinstance(value, (str, int, float, bool, type(None))) else type(value).__name__.lower()
-        return CheckpointError(f"{self.where}: {key} is {got}, {what} is expected")
-
-    def integer(self, key: str, default: int | None = None, *, least: int = 0, most: int = 1 << 20) -> int:
-        """Return an integer of the range."""
-        value = self._value(key, default, (int,), "an integer")
-        if not least <= value <= most:
-            raise self.wrong(key, value, f"an integer from {least} to {most}")
-        return int(value)
-
-    def real(self, key: str, default: float | None = None) -> float:
-        """Return a finite number."""
-        value = self._value(key, default, (int, float), "a number")
-        if not np.isfinite(float(value)):
-            raise self.wrong(key, value, "a finite number")
-        return float(value)
-
-    def flag(self, key: str, default: bool | None = None) -> bool:
-        """Return a truth value."""
-        return bool(self._value(key, default, (bool,), "true or false"))
-
-    def word(self, key: str, default: str | None = None, *, allowed: tuple[str, ...] = ()) -> str:
-        """Return a text, one of those allowed."""
-        value = str(self._value(key, default, (str,), "text"))
-        if allowed and value not in allowed:
-            raise self.wrong(key, value, " or ".join(map(repr, allowed)))
-        return value
-
-    def section(self, key: str) -> Given:
-        """Return a dict inside; an empty one where there is none."""
-        return Given(self._value(key, {}, (dict,), "a dict"), f"{self.where}.{key}")
-
-
-Shapes = dict[str, tuple[int, ...]]
-
-
-def _shape(shapes: Shapes, name: str, dimensions: int, where: str) -> tuple[int, ...]:
-    found = shapes.get(name)
-    if found is None or len(found) != dimensions:
-        got = "missing" if found is None else f"of shape {list(found)}"
-        raise CheckpointError(f"{where}: tensor {name} is {got}; {dimensions} dimensions are expected")
-    return found
-
-
-def _agree(what: str, stated: int, stored: int, where: str) -> int:
-    if stated != stored:
-        raise CheckpointError(f"{where}: contradicts itself: {what} is {stated} by its attributes and {stored} by its tensors")
-    return stored
-
-
-def _layers(shapes: Shapes, prefix: str) -> int:
-    return sum(1 for name in shapes if re.fullmatch(re.escape(prefix) + r"fc\d+\.weight", name))
-
-
 def _sizes(given: Given, shapes: Shapes, where: str) -> dict[str, Any]:
     blocks = [int(m[1]) for m in (re.fullmatch(r"backbone\.synthesis\.b(\d{1,5})\.torgb\.weight", name) for name in shapes) if m]
     if not blocks:
         raise CheckpointError(f"{where}: G_ema has no tensors backbone.synthesis.b*.torgb.weight: not an EG3D generator")
-    drawn = _shape(shapes, f"backbone.synthesis.b{max(blocks)}.torgb.weight", 4, where)[0]
-    hidden, channels = _shape(shapes, "decoder.net.0.weight", 2, where)
+    drawn = shape_of(shapes, f"backbone.synthesis.b{max(blocks)}.torgb.weight", 4, where)[0]
+    hidden, channels = shape_of(shapes, "decoder.net.0.weight", 2, where)
     if drawn != 3 * channels:
         depth, rest = divmod(drawn, 3 * channels)
         other = f"; {depth} planes along each axis are PanoHead's tri-grids" if rest == 0 else ""
@@ -273,18 +238,21 @@ def _sizes(given: Given, shapes: Shapes, where: str) -> dict[str, Any]:
         raise CheckpointError(
             f"{where}: labels of {given.get('c_dim')} numbers and {given.get('img_channels')} colours; {LABEL} and 3 are read"
         )
+    split = "decoder.rgb_out.weight" in shapes
+    last = shape_of(shapes, f"decoder.{'rgb_out' if split else 'net.2'}.weight", 2, where)[0]
     mapping = given.section("mapping_kwargs").integer("num_layers", 8, most=64)
     w_dim = given.integer("w_dim", least=1)
     return {
         "z_dim": given.integer("z_dim", least=1),
-        "w_dim": _agree("w_dim", w_dim, _shape(shapes, "backbone.mapping.w_avg", 1, where)[0], where),
-        "mapping_layers": _agree("the mapping's number of layers", mapping, _layers(shapes, "backbone.mapping."), where),
+        "w_dim": agreed("w_dim", w_dim, shape_of(shapes, "backbone.mapping.w_avg", 1, where)[0], where),
+        "mapping_layers": agreed("the mapping's number of layers", mapping, layers_of(shapes, "backbone.mapping."), where),
         "plane_resolution": max(blocks),
         "plane_channels": channels,
         "channel_base": given.integer("channel_base", 32768, least=1, most=1 << 24),
         "channel_max": given.integer("channel_max", 512, least=1),
+        "decoder": "split" if split else "joint",
         "decoder_hidden": hidden,
-        "feature_channels": _shape(shapes, "decoder.net.2.weight", 2, where)[0] - 1,
+        "feature_channels": last if split else last - 1,
         "image_resolution": given.integer("img_resolution", least=4, most=4096),
         "noise": "random",
     }
@@ -329,8 +297,8 @@ def _superresolution(given: Given, live: Given, average: Record, shapes: Shapes,
         raise CheckpointError(f"{where}: contradicts itself: rendering_kwargs name {stated}, the network is a {module.class_name}")
     name = module.class_name.removeprefix("SuperresolutionHybrid").lower()
     layout = layout_of(name)
-    first, second = (_shape(shapes, f"superresolution.block{i}.conv1.weight", 4, where)[0] for i in (0, 1))
-    side = _shape(shapes, "superresolution.block0.conv1.noise_const", 2, where)[0] // (2 if layout.first_up else 1)
+    first, second = (shape_of(shapes, f"superresolution.block{i}.conv1.weight", 4, where)[0] for i in (0, 1))
+    side = shape_of(shapes, "superresolution.block0.conv1.noise_const", 2, where)[0] // (2 if layout.first_up else 1)
     return {
         "superresolution": name,
         "superresolution_input": None if side == layout.input_size else side,
@@ -353,7 +321,7 @@ def _critic(given: Given, critic: Record, shapes: Shapes, where: str) -> dict[st
         "discriminator": kinds[critic.class_name],
         "discriminator_channel_base": given.integer("channel_base", 32768, least=1, most=1 << 24),
         "discriminator_channel_max": given.integer("channel_max", 512, least=1),
-        "discriminator_mapping_layers": _agree("the number of layers of D's mapping", mapping, _layers(shapes, "mapping."), where),
+        "discriminator_mapping_layers": agreed("the number of layers of D's mapping", mapping, layers_of(shapes, "mapping."), where),
         "discriminator_group": given.section("epilogue_kwargs").integer("mbstd_group_size", 4, least=1),
         "discriminator_clamp": None if clamp is None else given.real("conv_clamp"),
     }

@@ -27,14 +27,21 @@ class Entry:
 
 @dataclass(frozen=True)
 class AllowList:
-    """``title`` says whose list it is ("an EG3D checkpoint"); ``entries`` are keyed by (module, name)."""
+    """``title`` says whose list it is ("an EG3D checkpoint"); ``entries`` are keyed by (module, name).
+
+    ``packages``: whatever these and the modules in them name and the list has not is a class whose objects become records.
+    """
 
     title: str
     entries: dict[tuple[str, str], Entry]
+    packages: tuple[str, ...] = ()
 
     def find(self, module: str, name: str) -> Entry | None:
         """Return the entry, or None for what is not on the list."""
-        return self.entries.get((module, name))
+        entry = self.entries.get((module, name))
+        if entry is None and name.isidentifier() and any(f"{module}.".startswith(f"{package}.") for package in self.packages):
+            return inert_class(module, name)[module, name]
+        return entry
 
 
 def inert_class(module: str, name: str) -> dict[tuple[str, str], Entry]:
