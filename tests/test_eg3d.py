@@ -10,6 +10,7 @@ import pytest
 import torch
 from priorzoo.backbones.base import Latents, Sampling
 from priorzoo.backbones.eg3d import EG3D, EG3DOptions, blockwise, filtering, layers
+from priorzoo.backbones.eg3d.activation import activate_, activate_reference
 from priorzoo.backbones.eg3d.decoder import Decoder
 from priorzoo.backbones.eg3d.discriminator import DualDiscriminator, minibatch_deviation
 from priorzoo.backbones.eg3d.filtering import laid_out
@@ -79,6 +80,44 @@ def test_fast_resampling_equals_the_literal_form(fast: Any, slow: Any) -> None:
     weight = numbers(*got.shape, seed=2)
     for a, b in zip(torch.autograd.grad(got, [x, *extra], weight), torch.autograd.grad(wanted, [x, *extra], weight), strict=True):
         assert torch.allclose(a, b)
+
+
+@pytest.mark.parametrize("clamp", [None, 1.0])
+def test_activation_in_place_equals_the_two_operations(clamp: float | None) -> None:
+    x, weight = numbers(2, 3, 4, 4).requires_grad_(), numbers(2, 3, 4, 4, seed=1)
+    results = []
+    for function in (activate_, activate_reference):
+        y = function(x * 1.5, clamp)
+        (first,) = torch.autograd.grad((y.square() * weight).sum(), x, create_graph=True)
+        (second,) = torch.autograd.grad(first.square().sum(), x)
+        results.append((y, first, second))
+    for got, wanted in zip(*results, strict=True):
+        assert torch.allclose(got, wanted)
+    assert torch.autograd.gradgradcheck(lambda t: activate_(t * 1.5, clamp), x)
+    product = x * 1.5
+    assert activate_(product, clamp).data_ptr() == product.data_ptr()
+
+
+def test_activation_keeps_one_map_for_the_backward() -> None:
+    kept: list[int] = []
+    x = numbers(1, 2, 8, 8).requires_grad_()
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.data_ptr()) or t, lambda t: t):
+        activate_(torch.nn.functional.conv2d(x, numbers(2, 2, 3, 3)), 1.0)
+    assert len(set(kept)) == 3  # the convolution's input and weight, and the result
+
+
+@pytest.mark.parametrize("up", [False, True])
+def test_styles_in_the_weights_equal_styles_on_the_map(up: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = SynthesisLayer(3, 5, w_dim=4, resolution=16 if up else 8, up=up, clamp=1.5).double()
+    torch.nn.init.constant_(layer.noise_strength, 0.3)
+    x, w = laid_out(numbers(2, 3, 8, 8)).requires_grad_(), numbers(2, 4, seed=1).requires_grad_()
+    results = []
+    for rows in (8, 1):  # one strip holds the map, or not
+        monkeypatch.setattr(layers, "rows_of_a_strip", lambda *_, rows=rows: rows)
+        y = layer(x, w, "const")
+        results.append([y, *torch.autograd.grad((y * numbers(*y.shape, seed=2)).sum(), [x, w, *layer.parameters()])])
+    for on_map, in_weights in zip(*results, strict=True):
+        assert torch.allclose(on_map, in_weights)
 
 
 @pytest.mark.parametrize("up", [False, True])

@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .activation import LEAK, activate_
 from .filtering import downsample2, downsampling_convolution, fir_kernel, upsampling_convolution
 from .strips import convolve_in_strips, rows_of_a_strip
 
 SQRT2 = math.sqrt(2.0)
-LEAK = 0.2
 
 Noise = Callable[[int], Tensor] | str | None
 """Noise of synthesis layers: a function resolution -> [B,1,r,r], ``"const"`` for the stored maps, or None."""
@@ -78,8 +78,8 @@ class SynthesisLayer(nn.Module):
     """Modulated 3x3 convolution, noise, bias, leaky ReLU (gain sqrt(2)), clamp.
 
     y = d * conv(x * s, W) with d = 1 / sqrt(sum (W s)^2 + 1e-8) (StyleGAN2, section 2.2): the same as a convolution
-    with per-sample weights, without building them. The gain is folded into demodulation, noise and bias, for leaky ReLU commutes
-    with positive factors.
+    with per-sample weights d W s, which are built where they are smaller than the maps. The gain is folded into demodulation, noise
+    and bias, for leaky ReLU commutes with positive factors.
     """
 
     noise_const: Tensor
@@ -113,20 +113,23 @@ class SynthesisLayer(nn.Module):
         if noise is not None:
             pattern = (self.noise_const[None, None] if isinstance(noise, str) else noise(self.resolution)) * (self.noise_strength * SQRT2)
         rows = rows_of_a_strip(self.weight, x.shape[-1], 2 if self.up else 1)
-        if rows < x.shape[-2] and x.device.type == "cpu" and not carries_gradient(x, style, factor, bias):
+        if x.device.type == "cpu" and rows < x.shape[-2]:  # the map is larger than the weights: styles go into those
             weight = self.weight * (style[:, None] * factor[:, :, None])[..., None, None]
-            kernel = self.resample_filter if self.up else None
-            return convolve_in_strips(x, weight, bias, rows, filter_kernel=kernel, noise=pattern, leak=LEAK, clamp=self.clamp)
-        scaled = x * style[:, :, None, None]
-        if self.up:
-            y = upsampling_convolution(scaled, self.weight, self.resample_filter)
+            if not carries_gradient(x, weight, bias):
+                kernel = self.resample_filter if self.up else None
+                return convolve_in_strips(x, weight, bias, rows, filter_kernel=kernel, noise=pattern, clamp=self.clamp)
+            y = torch.cat([self._convolve(one[None], own, bias) for one, own in zip(x, weight, strict=True)])
         else:
-            y = F.conv2d(scaled, self.weight, padding=1)
-        y = torch.addcmul(bias.to(y.dtype)[:, None, None], y, factor[:, :, None, None].to(y.dtype))
+            y = self._convolve(x * style[:, :, None, None], self.weight)
+            y = torch.addcmul(bias.to(y.dtype)[:, None, None], y, factor[:, :, None, None].to(y.dtype))
         if pattern is not None:
-            y = y + pattern.to(y.dtype)
-        y = F.leaky_relu(y, LEAK)
-        return y if self.clamp is None else y.clamp(-self.clamp, self.clamp)
+            y += pattern.to(y.dtype)
+        return activate_(y, self.clamp)
+
+    def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        if self.up:
+            return upsampling_convolution(x, weight, self.resample_filter, bias)
+        return F.conv2d(x, weight, bias, padding=1)
 
 
 class ToRGB(nn.Module):
@@ -195,9 +198,7 @@ class Conv2dLayer(nn.Module):
         elif weight.shape[-1] == 1:
             y = F.conv2d(downsample2(x, self.resample_filter), weight, bias)
         else:
-            y = downsampling_convolution(x, weight, self.resample_filter)
-            if bias is not None:
-                y = y + bias.to(y.dtype)[:, None, None]
+            y = downsampling_convolution(x, weight, self.resample_filter, bias)
         if self.activation:
-            y = F.leaky_relu(y, LEAK)
+            return activate_(y, self.clamp)
         return y if self.clamp is None else y.clamp(-self.clamp, self.clamp)

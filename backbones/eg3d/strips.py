@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .activation import LEAK
+
 STRIP_BYTES = 4 << 20
 """Least output of one strip. Between 2 and 16 MiB the time hardly changes; beyond, the steps run in main memory."""
 
@@ -35,7 +37,6 @@ def convolve_in_strips(
     *,
     filter_kernel: Tensor | None = None,
     noise: Tensor | None = None,
-    leak: float,
     clamp: float | None = None,
 ) -> Tensor:
     """Convolution with the samples' own weights, noise, bias, leaky ReLU and clamp: [B,I,H,W] to [B,O,H,W], without gradient.
@@ -44,7 +45,7 @@ def convolve_in_strips(
     convolution up-samples as `upsampling_convolution` does: result and noise are twice as large as x.
 
     >>> x, weight = torch.ones(1, 1, 4, 4), torch.ones(1, 2, 1, 3, 3)
-    >>> convolve_in_strips(x, weight, torch.zeros(2), 3, leak=0.2, clamp=8.0)[0, 1, 1].tolist()
+    >>> convolve_in_strips(x, weight, torch.zeros(2), 3, clamp=8.0)[0, 1, 1].tolist()
     [6.0, 8.0, 8.0, 6.0]
     """
     batch, _, height, width = x.shape
@@ -63,7 +64,7 @@ def convolve_in_strips(
                 y = F.conv2d(y, taps, bias, padding=(0, 1), groups=outputs)
             if noise is not None:
                 y += noise[min(sample, len(noise) - 1), :, scale * first : scale * last]
-            F.leaky_relu_(y, leak)
+            F.leaky_relu_(y, LEAK)
             if out is None:
                 shape = (batch, outputs, scale * height, scale * width)
                 out = torch.empty(shape, dtype=y.dtype, device=y.device, memory_format=torch.channels_last)
