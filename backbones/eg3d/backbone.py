@@ -251,7 +251,7 @@ class EG3D(Backbone):
             behind, distance = None, None
             if self.background is not None and needs & (BEHIND | IMAGES):
                 behind, distance = self.background(latents.tensors, origins, directions)
-            jitter, u = self._draws(len(planes), size * size, streams, sampling or Sampling(), like=planes)
+            jitter, u = self._draws(len(planes), size * size, streams, sampling or Sampling(), planes, as_drawn="samples" in needs)
             result = render_rays(
                 planes,
                 self.generator.decoder,
@@ -271,7 +271,9 @@ class EG3D(Backbone):
             self._add_images(scene, result.features.view(*result.features.shape[:2], size, size), latents["ws"], needs, streams)
         return scene
 
-    def _draws(self, batch: int, rays: int, streams: Streams, sampling: Sampling, like: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _draws(
+        self, batch: int, rays: int, streams: Streams, sampling: Sampling, like: Tensor, *, as_drawn: bool
+    ) -> tuple[Tensor, Tensor | None]:
         """Jitter [B,R,S] of the coarse samples and u [B,R,K] of the fine ones (None where there are none)."""
         coarse = self.options.samples_coarse if sampling.coarse is None else sampling.coarse
         fine = self.options.samples_fine if sampling.fine is None else sampling.fine
@@ -282,8 +284,8 @@ class EG3D(Backbone):
             if not fine:
                 return jitter, None
             u = streams("importance").uniform(rays, fine)
-            if u.device.type == "cpu":
-                u.numpy().sort(axis=-1)  # the draws' order is irrelevant, and sorted ones are looked up twice as fast
+            if u.device.type == "cpu" and not as_drawn:
+                u.numpy().sort(axis=-1)  # rendering does not depend on the draws' order, and sorted ones are looked up twice as fast
             return jitter, u.to(like)
         jitter = like.new_full((batch, rays, coarse), 0.5)
         steps = torch.linspace(0.0, 1.0, fine, dtype=like.dtype, device=like.device)
