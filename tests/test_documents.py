@@ -87,8 +87,10 @@ def test_every_measure_is_explained():
 
 
 def test_every_option_that_deviates_is_an_option():
+    from priorzoo.backbones.backgrounds.sphere import Sphere
     from priorzoo.backbones.eg3d.options import EG3DOptions
     from priorzoo.core.recipe.schema import Objective, Training
+    from priorzoo.core.registry import PRIORS
     from priorzoo.priors.density_monotonic import DensityMonotonic
     from priorzoo.priors.density_tv import DensityTV
     from priorzoo.priors.ssr import SSR
@@ -99,7 +101,11 @@ def test_every_option_that_deviates_is_an_option():
     cells = [line.split("|")[-2].strip() for line in eg3d.splitlines() if line.startswith("|") and line.count("|") == 5]
     networks = {word for cell in cells if not cell.startswith("prior") for word in re.findall(r"`(\w+)(?:: \w+)?`", cell)}
     assert {"plane_axes", "importance", "depth", "raw_image", "conditioning", "superresolution_noise", "discriminator"} <= networks
-    assert sorted(networks - published.keys()) == []
+    assert sorted(networks - published.keys() - Sphere.__init__.__kwdefaults__.keys()) == []
+    for cell in cells:
+        named = re.fullmatch(r"prior `(\w+)`: `(\w+): (\w+)`.*", cell)
+        if named and named[3] not in ("true", "false"):
+            PRIORS.get(named[1]).check_options(**{named[2]: named[3] if named[3].isidentifier() else float(named[3])})
     for section, key in re.findall(r"`(objective|training)\.(\w+)", eg3d):
         assert key in {"objective": Objective, "training": Training}[section].model_fields
     assert DensityTV(as_published=True).as_published
