@@ -113,7 +113,7 @@ class Segmentation:
 
     def labels(self, size: tuple[int, int] | None = None) -> Tensor:
         """Arg-max class ids [B,h,w], int64: arg-max at the image's resolution, then nearest-exact to ``size``."""
-        ids = self.probabilities.argmax(dim=1)
+        ids = self.probabilities.max(dim=1).indices  # the first of equals, as argmax, and several times faster on a processor
         if size is None or tuple(size) == tuple(ids.shape[1:]):
             return ids
         # Class ids are small integers: float32 holds them exactly.

@@ -31,9 +31,9 @@ def distortion(weights: Tensor, edges: Tensor, *, form: str = "mipnerf360") -> T
     """
     check_choice("distortion", "form", form, FORMS[:2])
     weights, edges = as_real(weights), as_real(edges.detach())
-    first = edges[..., :1]
-    stretch = (edges[..., -1:] - first).clamp_min(torch.finfo(edges.dtype).tiny)
-    return ray.distortion(weights, (edges - first) / stretch, squared=form == "mipnerf360").mean(dim=1)
+    stretch = (edges[..., -1] - edges[..., 0]).clamp_min(torch.finfo(edges.dtype).tiny)
+    # Both sums are linear in distances, and know differences only: the rays' scale is taken out of their values.
+    return (ray.distortion(weights, edges, squared=form == "mipnerf360") / stretch).mean(dim=1)
 
 
 def published_distortion(raw: Tensor, distances: Tensor) -> Tensor:

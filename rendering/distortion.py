@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-BLOCK = 1 << 15
-"""Elements that are worked on at once on a processor: their few arrays stay in the cache of one core."""
+BLOCK = 1 << 18
+"""Elements that are worked on at once by each thread of a processor: few enough for its caches, too many for the calls to count."""
 
 
 def distortion_reference(weights: Tensor, edges: Tensor, *, squared: bool = True) -> Tensor:
@@ -45,16 +45,18 @@ def distortion(weights: Tensor, edges: Tensor, *, squared: bool = True) -> Tenso
 class _Distortion(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, weights: Tensor, edges: Tensor, squared: bool) -> Tensor:
-        w, e = weights.reshape(-1, weights.shape[-1]), edges.reshape(-1, edges.shape[-1])
+        count = weights.shape[-1]
+        w, e = weights.reshape(-1, count), edges.reshape(-1, count + 1)
         keep = any(ctx.needs_input_grad[:2])
-        value = w.new_empty(len(w))
-        slope = torch.empty_like(w) if keep else None
-        rows = len(w) if w.device.type != "cpu" else max(1, BLOCK // w.shape[-1])
-        for first in range(0, len(w), rows):
-            part = slice(first, first + rows)
-            _value_and_slope(w[part], e[part], squared, value[part], None if slope is None else slope[part])
+        rows = min(len(w), max(1, BLOCK * torch.get_num_threads() // count)) if w.device.type == "cpu" else len(w)
+        value, slope = w.new_empty(len(w)), w.new_empty(len(w) if keep else rows, count)
+        spare = w.new_empty(2, rows, count)
+        for first in range(0, len(w), max(1, rows)):
+            part = slice(first, min(first + rows, len(w)))
+            size = part.stop - part.start
+            _value_and_slope(w[part], e[part], squared, value[part], slope[part] if keep else slope[:size], spare[:, :size])
         ctx.squared = squared
-        if slope is not None:
+        if keep:
             ctx.save_for_backward(slope.view(weights.shape), weights, *([edges] if ctx.needs_input_grad[1] else []))
         return value.view(weights.shape[:-1])
 
@@ -62,36 +64,33 @@ class _Distortion(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         slope, weights, *edges = ctx.saved_tensors
-        by_weights = slope * upstream[..., None] if ctx.needs_input_grad[0] else None
+        by_weights = slope * (2 * upstream)[..., None] if ctx.needs_input_grad[0] else None
         by_edges = _edge_gradient(weights, ctx.squared) * upstream[..., None] if edges else None
         return by_weights, by_edges, None
 
 
-def _value_and_slope(w: Tensor, e: Tensor, squared: bool, value: Tensor, slope: Tensor | None) -> None:
-    """Write the distortion of rows [N,S] and, where wanted, its derivative by the weights."""
-    lengths = e[:, 1:] - e[:, :-1]
-    reached = w.cumsum(dim=1)  # C_i
-    total = reached[:, -1:]
-    gaps = 0.5 * (e[:, 2:] - e[:, :-2])  # m_{i+1} - m_i
-    before = reached[:, :-1] * gaps
-    if slope is None:
-        between = 2 * (before * (total - reached[:, :-1])).sum(dim=1)
-    else:
-        # dL/dw_k = 2 (sum_{i<k} C_i d_i + sum_{i>=k} (C_S - C_i) d_i)
-        passed = before.cumsum(dim=1)  # sum_{i<=k} C_i d_i
-        whole = passed[:, -1:] if passed.shape[1] else torch.zeros_like(total)
-        remaining = 0.5 * (e[:, -1:] + e[:, -2:-1]) - 0.5 * (e[:, 1:] + e[:, :-1])  # m_S - m_k
-        torch.mul(remaining, total, out=slope).sub_(whole).mul_(2)
-        slope[:, 1:].add_(passed, alpha=4)
-        # The double sum is homogeneous of degree two in the weights.
-        between = 0.5 * (slope * w).sum(dim=1)
-    own = w * lengths
+def _value_and_slope(w: Tensor, e: Tensor, squared: bool, value: Tensor, slope: Tensor, spare: Tensor) -> None:
+    """Write the distortion of rows [N,S], and half its derivative by the weights; ``spare`` [2,N,S] is overwritten.
+
+    Without the own terms the half slope is s_k = sum_j w_j |m_k - m_j|: s_{k+1} - s_k = (2 C_k - C_S) (m_{k+1} - m_k), and
+    s_1 + s_S = C_S (m_S - m_1). The double sum is homogeneous of degree two in the weights, hence sum_k w_k s_k.
+    """
+    one, steps = spare.unbind()
+    reached = torch.cumsum(w, dim=1, out=one)  # C_i
+    total = reached[:, -1:].clone()
+    reached.sub_(total, alpha=0.5)
+    torch.sub(e[:, 2:], e[:, :-2], out=steps[:, 1:]).mul_(reached[:, :-1])  # e_{i+2} - e_i = 2 (m_{i+1} - m_i)
+    stretch = 0.5 * (e[:, -1:] - e[:, :1] + e[:, -2:-1] - e[:, 1:2])  # m_S - m_1
+    steps[:, :1] = 0.5 * (total * stretch - steps[:, 1:].sum(dim=1, keepdim=True))
+    torch.cumsum(steps, dim=1, out=slope)
+    lengths = torch.sub(e[:, 1:], e[:, :-1], out=one)
     if squared:
-        torch.add(between, (own * w).sum(dim=1), alpha=1 / 3, out=value)
+        slope.addcmul_(w, lengths, value=1 / 3)
     else:
-        torch.add(between, own.sum(dim=1), alpha=1 / 3, out=value)
-    if slope is not None:
-        slope.add_(own if squared else lengths, alpha=2 / 3 if squared else 1 / 3)
+        slope.add_(lengths, alpha=1 / 3)
+    torch.sum(torch.mul(w, slope, out=steps), dim=1, out=value)
+    if not squared:
+        slope.sub_(lengths, alpha=1 / 6)
 
 
 def _edge_gradient(weights: Tensor, squared: bool) -> Tensor:

@@ -124,3 +124,10 @@ def test_classes_are_the_nineteen_in_order() -> None:
     assert [CLASS_IDS[n] for n in ("background", "skin", "left_eye", "right_eye", "hair", "cloth")] == [0, 1, 4, 5, 13, 18]
     for left, right in MIRROR_PAIRS:
         assert CLASS_NAMES[left].replace("left", "right") == CLASS_NAMES[right]
+
+
+def test_the_first_of_equally_probable_classes_is_the_label() -> None:
+    even = Segmentation(torch.full((1, 3, 4, 4), 1 / 3), ("a", "b", "c"))
+    assert not even.labels().any()
+    draw = torch.randint(0, 3, (2, 5, 8, 8), generator=torch.Generator().manual_seed(0)) / 3  # many ties
+    assert torch.equal(Segmentation(draw, tuple("abcde")).labels(), draw.argmax(dim=1))
