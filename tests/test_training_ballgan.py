@@ -20,6 +20,7 @@ from priorzoo.data.heads import write_heads
 from priorzoo.training.checkpoints import checkpoint_folders, read_checkpoint
 from priorzoo.training.run import build_backbone, load_run
 from priorzoo.training.sources import open_sources
+from priorzoo.training.stand_ins import random_start
 from priorzoo.training.trainer import Trainer, train
 
 PRIORS = {
@@ -159,3 +160,14 @@ def test_the_ablation_has_its_four_rows(name: str) -> None:
     both = {"separation", "distortion"}
     assert priors == {"none": set(), "separation": {"separation"}, "distortion": {"distortion"}, "both": both}
     assert table.background.options["radius"] == 3.0 and table.backbone.options["decoder"] == "split"
+
+
+@pytest.mark.parametrize("decoder", ["split", "joint"])
+def test_a_stand_in_start_shows_surfaces_before_the_sphere(heads: Path, tmp_path: Path, decoder: str) -> None:
+    """What a dry run starts from: random weights that are solid, whichever layer the density comes from."""
+    plain = recipe(heads).to_plain()
+    start = random_start(Recipe.from_plain({**plain, "backbone": {**plain["backbone"], "decoder": decoder}}), tmp_path / "start")
+    backbone = load_run(start).backbone()
+    streams, camera = fixed_streams(0, 2), Camera.looking_at_origin(torch.zeros(2), torch.zeros(2))
+    scene = backbone.render(backbone.prepare(backbone.draw(2, streams), None), camera, frozenset({"opacity"}), streams=streams)
+    assert float(scene.opacity.min()) > 0.9

@@ -104,10 +104,8 @@ def make_solid(generator: nn.Module) -> bool:
     decoder = next((m for m in generator.modules() if isinstance(m, Decoder)), None)
     if decoder is None:
         return False
-    last = decoder.net[-1]
-    assert isinstance(last.bias, Tensor)
     with torch.no_grad():
-        last.bias[0] += SOLID / decoder.density_gain
+        decoder.density_bias().add_(SOLID / decoder.density_gain)
     return True
 
 

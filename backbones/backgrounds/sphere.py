@@ -13,7 +13,8 @@ from ...core.errors import PriorzooError
 from ...core.options import check_choice, check_count, check_number
 from ...core.registry import register_background
 from ...core.streams import Streams
-from ..eg3d.layers import LEAK, SQRT2, FullyConnected
+from ..eg3d.activation import LEAK
+from ..eg3d.layers import SQRT2, FullyConnected
 from ..eg3d.mapping import MappingNetwork, truncate
 from .base import Background
 
@@ -49,7 +50,7 @@ def sphere_angles(points: Tensor, radius: float) -> Tensor:
     >>> [round(v, 4) for v in sphere_angles(torch.tensor([[0.0, 0.0, 3.0], [3.0, 0.0, 0.0]]), 3.0)[:, 1].tolist()]
     [0.0, 1.5708]
     """
-    # The slope of arccos is infinite at the poles: a hair inside them it is large but finite.
+    # Rounding can make the quotient exceed 1. Its slope is infinite at the poles; nothing in training asks for it.
     theta = (points[..., 1] / radius).clamp(-1.0, 1.0).acos()
     phi = torch.atan2(points[..., 0], points[..., 2]) % (2 * math.pi)
     return torch.stack([theta, phi], dim=-1)

@@ -35,6 +35,12 @@ class Decoder(nn.Module):
         assert isinstance(first, FullyConnected) and isinstance(last, FullyConnected)
         return first, last.weight * last.weight_gain, last.bias * last.bias_gain
 
+    def density_bias(self) -> Tensor:
+        """The parameter's part [1] that is added to the raw density (times the layer's gain, and ``density_gain``)."""
+        last = self.net[2]
+        assert isinstance(last, FullyConnected)
+        return last.bias[:1]
+
     def matrices(self, *, planes: int, colours: bool = True) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Effective weights and biases of both layers, acting on the *sum* over planes; without colours one output row."""
         first, w2, b2 = self.layers()
@@ -73,6 +79,10 @@ class SplitDecoder(Decoder):
         assert isinstance(first, FullyConnected)
         weight = torch.cat([layer.weight * layer.weight_gain for layer in last])
         return first, weight, torch.cat([layer.bias * layer.bias_gain for layer in last])
+
+    def density_bias(self) -> Tensor:
+        """The parameter [1] that is added to the raw density."""
+        return self.sigma_out.bias
 
 
 def split_last_layer(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
