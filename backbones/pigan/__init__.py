@@ -1,0 +1,1 @@
+"""pi-GAN: a FiLM-SIREN field, hierarchical volume rendering, progressive discriminators and camera laws."""
