@@ -98,6 +98,11 @@ class Backbone(nn.Module):
         """Side of the volume rendering in pixels, unless ``render`` is told another."""
         raise NotImplementedError
 
+    @property
+    def background(self) -> nn.Module | None:
+        """What stands behind the foreground, if anything; with it the backbone renders ``foreground_raw`` and ``background_raw``."""
+        return None
+
     def set_execution(self, how: Execution) -> None:
         """Compute as ``how`` says from now on; called once the parameters are on their device.
 

@@ -24,7 +24,12 @@ Focal: TypeAlias = Annotated[
     float | None, typer.Option("--focal", help="Focal length in image widths. [default: 4.2647; ShapeNet Cars: 1.7074]")
 ]
 What: TypeAlias = Annotated[
-    str, typer.Option("--what", help="What is drawn, with commas: image, image_raw, depth, normals, shading, opacity.")
+    str,
+    typer.Option(
+        "--what",
+        help="What is drawn, with commas: image, image_raw, depth, normals, shading, opacity, transmittance; of a model with a background "
+        "also foreground, background.",
+    ),
 ]
 Samples: TypeAlias = Annotated[
     int | None, typer.Option("--samples", min=4, help="Coarse and as many fine samples a ray. [default: the model's own]")

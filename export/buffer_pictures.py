@@ -1,10 +1,11 @@
-"""Any picture of a rendered scene by its name: image, raw image, depth, normals, shaded surface, opacity."""
+"""Any picture of a rendered scene by its name: images, depth, normals, shaded surface, opacity, foreground and background apart."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
 
+from ..backbones.base import Backbone
 from ..core.errors import PriorzooError, did_you_mean
 from ..core.scene import Scene
 from .sheets import BACKDROP, Picture, image_pictures, normal_pictures, shaded_pictures
@@ -18,8 +19,13 @@ NEEDS = {
     "normals": _SURFACE,
     "shading": _SURFACE,
     "opacity": frozenset({"opacity"}),
+    "foreground": frozenset({"foreground_raw", "background_transmittance"}),
+    "background": frozenset({"background_raw"}),
+    "transmittance": frozenset({"background_transmittance"}),
 }
 """What can be drawn, and the buffers that it takes."""
+APART = ("foreground", "background")
+"""Pictures that only a model with a background has."""
 
 DepthRange = tuple[float, float]
 
@@ -51,8 +57,12 @@ def parse_depth_range(text: str | None) -> DepthRange | None:
     return numbers[0], numbers[1]
 
 
-def needs_of(names: list[str]) -> frozenset[str]:
-    """The buffers that a scene must be rendered with to draw these."""
+def needs_of(names: list[str], backbone: Backbone | None = None) -> frozenset[str]:
+    """The buffers that a scene must be rendered with to draw these; raises PriorzooError for what ``backbone`` cannot show."""
+    for name in names:
+        if name in APART and backbone is not None and backbone.background is None:
+            possible = ", ".join(other for other in NEEDS if other not in APART)
+            raise PriorzooError(f"--what {name}: this model has no background to be told apart from its foreground; it can show {possible}")
     return frozenset().union(*(NEEDS[name] for name in names))
 
 
@@ -66,6 +76,13 @@ def scene_pictures(scene: Scene, what: str, depth_range: DepthRange | None = Non
         raise PriorzooError("pictures are drawn of a scene with a camera")
     if what in ("image", "image_raw"):
         return image_pictures(scene[what])
+    if what == "foreground":  # the buffer is black where nothing is, and hair may be black too
+        behind = torch.tensor(BACKDROP).to(scene.foreground_raw).view(1, 3, 1, 1) / 255.0
+        return image_pictures(scene.foreground_raw + scene.background_transmittance * behind * 2.0)
+    if what == "background":
+        return image_pictures(scene.background_raw)
+    if what == "transmittance":
+        return image_pictures(scene.background_transmittance.expand(-1, 3, -1, -1) * 2.0 - 1.0)
     if what == "normals":
         return normal_pictures(scene.normals, scene.opacity, scene.camera)
     if what == "shading":

@@ -14,6 +14,8 @@ from ..core.registry import ESTIMATORS, SEGMENTERS
 from ..core.streams import fixed_streams
 from ..metrics.quick import quick_metrics
 from ..training.measuring import evaluator_of
+from .buffer_pictures import resized
+from .parts import parts
 from .portraits import portraits
 from .sheets import contact_sheet, png_bytes
 
@@ -71,7 +73,11 @@ class ShapeGlance:
 
 
 class SampleSheet:
-    """Writes ``samples/<images>.png``: for fixed latents the image and the shaded surface from three views."""
+    """Writes ``samples/<images>.png``: a column for each of some fixed latents.
+
+    Rows: the image; of a model with a background the foreground, the background and the transmittance between them (black 0, white 1);
+    the normals; the shaded surface from three views.
+    """
 
     def __init__(self, recipe: Recipe) -> None:
         assert recipe.training.samples is not None
@@ -81,8 +87,14 @@ class SampleSheet:
     def __call__(self, trainer: Trainer) -> Mapping[str, float]:
         """Draw the moving average's heads."""
         heads = portraits(trainer.average, self.count, seed=self.seed, conditioned=self.conditioned)
-        rows = [[head.image for head in heads], [head.normals for head in heads]]
+        rows = [[head.image for head in heads]]
+        if trainer.average.background is not None:
+            apart = parts(trainer.average, self.count, seed=self.seed, conditioned=self.conditioned)
+            rows += [[head[what] for head, _ in apart] for what in ("foreground", "background", "transmittance")]
+        rows += [[head.normals for head in heads]]
         rows += [[head.surfaces[view] for head in heads] for view in range(len(heads[0].surfaces))]
+        side = max(picture.shape[0] for row in rows for picture in row)  # super-resolution makes images larger than the other pictures
+        rows = [[resized(picture, side) for picture in row] for row in rows]
         with write_atomically(trainer.folder / "samples" / f"{trainer.images:09d}.png") as beside:
             beside.write_bytes(png_bytes(contact_sheet(rows)))
         return {}

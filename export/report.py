@@ -14,6 +14,7 @@ from .curves import curves_png
 from .gallery import gallery, reconstructions
 from .measures import findings, full_table, meanings, short_table
 from .page import Cell, Row, Section
+from .parts import parts_section
 from .subjects import Subject, Subjects, read_subjects
 
 TRUER = (
@@ -47,6 +48,9 @@ def report_html(subjects: Subjects, *, heads: int = 4, resolution: int = 96) -> 
         table = page.table(*short_table(rows, subjects.control)) + _table_note(subjects) + _published(subjects)
         sections.append(Section("table", "Table", table))
     sections.append(Section("heads", "The same latents side by side", gallery(subjects, heads, resolution)))
+    apart = parts_section(subjects, heads, resolution)
+    if apart is not None:
+        sections.append(Section("parts", "Foreground and background apart", apart))
     sections.append(Section("profile", "Depth through an eye", reconstructions(subjects)))
     if rows:
         sections.append(Section("measures", "All measures", page.table(*full_table(rows, subjects.control))))

@@ -33,7 +33,7 @@ class Drawing:
     @torch.no_grad()
     def pictures(self, source: Source, latents: Latents, camera: Camera, streams: Streams) -> list[Picture]:
         """Draw one sample from one camera: a picture for each of ``what``, enlarged to the side of the largest."""
-        needs = needs_of(list(self.what))
+        needs = needs_of(list(self.what), source.backbone)
         sampling = Sampling("deterministic", self.samples, self.samples)
         scene = source.backbone.render(latents, camera, needs, streams=streams, resolution=self.resolution, sampling=sampling)
         drawn = [scene_pictures(scene, what, self.depth_range)[0] for what in self.what]
