@@ -53,7 +53,7 @@ class StepCost:
         return {
             "seconds": self.parts, "shares": {part: self.share(part) for part in self.parts},
             "step_seconds": self.step, "timed_step_seconds": self.timed_step, "steps": self.steps,
-            "images_per_second": self.images_per_second, "peak_memory_bytes": self.peak_memory, "batch": self.batch, **self.about,
+            "images_per_second": self.images_per_second, "peak_memory_bytes": self.peak_memory, "batch": self.batch, "circumstances": self.about,
         }  # fmt: skip
 
 
