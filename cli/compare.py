@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 def command(
     runs: Annotated[list[str], typer.Argument(help="Run folders or result files, the first being the reference; or one ablation folder.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    over_seeds: Annotated[
+        bool, typer.Option("--over-seeds", help="Group runs whose recipes differ in the seed alone; intervals are over seeds.")
+    ] = False,
 ) -> None:
     """Put results side by side; results of unequal protocols are refused, naming the field."""
     from ..core.errors import PriorzooError
@@ -31,6 +34,15 @@ def command(
         return
     if len(runs) < 2:
         raise PriorzooError(f"compare needs at least two runs, got {len(runs)}")
+    if over_seeds:
+        from .compare_seeds import compared, grouped_by_recipe, print_seeds
+
+        groups = grouped_by_recipe(runs)
+        if as_json:
+            typer.echo(json.dumps(compared(groups), indent=1))
+        else:
+            print_seeds(groups)
+        return
     results = [Result.load(find_result(run), features=False) for run in runs]
     _name_apart(results, runs)
     require_equal_protocols(results)
@@ -112,7 +124,7 @@ def print_comparison(results: Sequence[Result]) -> None:
         group = column.group
         aim = {TRUE: "closer to true is better", "higher": "higher is better"}.get(column.goal, "lower is better")
         cells = [
-            f"{r.value(key).value:.4g}" + ("" if d is None else f"\n{_text(d)}")
+            f"{r.value(key).value:.4g}" + ("" if d is None else f"\n{interval_cell(d)}")
             for r, d in zip(results, _differences(results, key), strict=True)
         ]
         unit = f" ({column.unit})" if column.unit else ""
@@ -136,7 +148,8 @@ def _differences(results: Sequence[Result], key: str) -> list[Interval | None]:
     return [None, *(paired_difference(r, results[0], key, distance=to_true) for r in results[1:])]
 
 
-def _text(interval: Interval) -> str:
+def interval_cell(interval: Interval) -> str:
+    """A signed value with its interval, and a star where zero lies outside."""
     if interval.low != interval.low:  # NaN: a column without intervals
         return f"{interval.value:+.3g}"
     star = "*" if interval.excludes_zero else " "

@@ -100,6 +100,14 @@ _TABLE = (
         "mean angle to the estimated normal, foreground",
     ),
     Column(
+        "segmented_iou",
+        "foreground IoU (seg.)",
+        "",
+        "estimated",
+        HIGHER,
+        "intersection over union of opacity with what a segmenter sees as foreground in the generated image",
+    ),
+    Column(
         "sr_skin",
         "SR skin",
         "px^2",

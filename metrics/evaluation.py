@@ -27,7 +27,17 @@ from .inversion import inversion_rules, invert
 from .protocol import VERSION, Result
 from .real_features import RealFeatures, real_features
 from .reference import FRONTAL, EvaluationData, frontal_labels, read_held_out, read_true_heads
-from .shapes import NEIGHBOUR_ANGLE, SURFACE, Truth, against_estimate, against_truth, distribution, scene_of_truth, shape_rules
+from .shapes import (
+    NEIGHBOUR_ANGLE,
+    SURFACE,
+    Truth,
+    against_estimate,
+    against_segmentation,
+    against_truth,
+    distribution,
+    scene_of_truth,
+    shape_rules,
+)
 from .sharing import ALONE, Processes, shared_out
 from .statistics import Array
 
@@ -206,7 +216,7 @@ class Evaluator:
         assert self.segmenter is not None
         segmenter = self.segmenter
         scene.set_maker("segmentation", lambda s: segmenter.segment(s.image))
-        out = distribution(scene, other)
+        out = {**against_segmentation(scene), **distribution(scene, other)}
         if self.estimator is not None:
             out.update(against_estimate(scene, self.estimator))
         return out

@@ -161,6 +161,15 @@ def against_estimate(scene: Scene, estimator: Estimator) -> Measures:
     return out
 
 
+def against_segmentation(scene: Scene) -> Measures:
+    """Overlap of a scene's opaque pixels with what its segmentation calls foreground.
+
+    ``scene`` needs opacity and a segmentation. A wall of background, or a hole in the head, that the image does not show, lowers it.
+    """
+    background = scene.segmentation.mask("background", (scene.opacity.shape[2], scene.opacity.shape[3]))
+    return {"segmented_iou": intersection_over_union(scene.opacity > FOREGROUND_OPACITY, ~background)}
+
+
 def distribution(scene: Scene, other: Scene | None = None) -> Measures:
     """Statistics of a scene's shape: SR and roughness on skin and eyes, thickness along rays, disagreement with a
     second view.
