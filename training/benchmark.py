@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from ..core.recipe import Recipe
 from .run import circumstances
@@ -24,7 +26,8 @@ class StepCost:
     """``parts``: seconds a step by part, forward and backward, in the mean over whole cycles of the lazy phases; ``step``: seconds of a
     step without anything that times its parts.
 
-    ``steps``: how many were timed; ``peak_memory`` in bytes of the process (or of the device); ``batch`` images a step.
+    ``steps``: how many were timed; ``peak_memory`` in bytes of the process (or of the device); ``batch`` images a step. ``flops``: of a
+    step, forward and backward, where they were counted (convolutions and matrix products, a multiplication and an addition each).
     """
 
     parts: dict[str, float]
@@ -33,6 +36,7 @@ class StepCost:
     peak_memory: int
     batch: int
     about: dict[str, Any]
+    flops: float | None = None
 
     @property
     def images_per_second(self) -> float:
@@ -53,12 +57,16 @@ class StepCost:
         return {
             "seconds": self.parts, "shares": {part: self.share(part) for part in self.parts},
             "step_seconds": self.step, "timed_step_seconds": self.timed_step, "steps": self.steps,
-            "images_per_second": self.images_per_second, "peak_memory_bytes": self.peak_memory, "batch": self.batch, "circumstances": self.about,
+            "images_per_second": self.images_per_second, "peak_memory_bytes": self.peak_memory, "batch": self.batch, "flops": self.flops,
+            "circumstances": self.about,
         }  # fmt: skip
 
 
-def step_cost(recipe: Recipe, *, data_folder: Path, repeats: int = 1, progress: bool = False) -> StepCost:
-    """Measure the recipe's steps: ``repeats`` times a whole cycle of its lazy phases, plain and by part in turn."""
+def step_cost(recipe: Recipe, *, data_folder: Path, repeats: int = 1, progress: bool = False, count_flops: bool = False) -> StepCost:
+    """Measure the recipe's steps: ``repeats`` times a whole cycle of its lazy phases, plain and by part in turn.
+
+    On a GPU ``peak_memory`` is that of these steps; on a processor the process's so far. ``count_flops`` runs one more cycle, untimed.
+    """
     sources = open_sources(recipe, data_folder, progress=progress)
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(recipe, Path(folder), sources)
@@ -66,6 +74,8 @@ def step_cost(recipe: Recipe, *, data_folder: Path, repeats: int = 1, progress: 
         device = trainer.fabric.device
         intervals = [phase.interval for phase in trainer.phases] + [entry.interval for entry in trainer.priors.main]
         cycle = math.lcm(*intervals)
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
         for _ in range(2):  # warm caches and allocators
             trainer.train_step()
         plain, parts = 0.0, StepTimer(trainer)
@@ -73,9 +83,10 @@ def step_cost(recipe: Recipe, *, data_folder: Path, repeats: int = 1, progress: 
             plain += _seconds(trainer, cycle)
             with parts:
                 _seconds(trainer, cycle)
+        peak, flops = _peak_memory(device), _flops(trainer, cycle) / cycle if count_flops else None
     steps = cycle * repeats
     by_part = {name: seconds / steps for name, seconds in parts.watch.seconds.items()}
-    return StepCost(by_part, plain / steps, steps, _peak_memory(device), recipe.training.batch, circumstances())
+    return StepCost(by_part, plain / steps, steps, peak, recipe.training.batch, circumstances(), flops)
 
 
 def _seconds(trainer: Trainer, steps: int) -> float:
@@ -86,6 +97,34 @@ def _seconds(trainer: Trainer, steps: int) -> float:
         trainer.train_step()
     _wait(device)
     return time.perf_counter() - start
+
+
+class FlopCount(TorchDispatchMode):
+    """Counts the FLOPs of convolutions and matrix products inside, backward passes of any order included.
+
+    >>> with FlopCount() as count:
+    ...     _ = torch.ones(2, 3) @ torch.ones(3, 4)
+    >>> count.total
+    48
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        formula = flop_registry.get(func.overloadpacket)
+        if formula is not None:
+            self.total += formula(*args, **(kwargs or {}), out_val=out)
+        return out
+
+
+def _flops(trainer: Trainer, steps: int) -> int:
+    with FlopCount() as count:
+        for _ in range(steps):
+            trainer.train_step()
+    return count.total
 
 
 def _wait(device: torch.device) -> None:
