@@ -50,7 +50,7 @@ def curves_png(
     paint = colours or dict(zip(records, cycle(LINE_COLOURS), strict=False))
     columns = min(width, len(keys))
     rows = -(-len(keys) // columns)
-    figure, panels = _figure(rows, columns, (3.1 * columns, 2.3 * rows))
+    figure, panels = empty_panels(rows, columns, (3.1 * columns, 2.3 * rows))
     for panel, key in zip(panels, keys, strict=False):
         positive = True
         for name, rows_of_run in records.items():
@@ -68,7 +68,7 @@ def curves_png(
     handles = [_line(paint[name]) for name in records]
     # A plotted name is text: a dollar sign in it does not begin a formula.
     figure.legend(handles, [n.replace("$", r"\$") for n in records], loc="outside upper left", ncols=min(4, len(records)))
-    return _png(figure)
+    return plot_bytes(figure)
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def depth_profile_png(profiles: Sequence[Profile], eyes: NDArray[np.bool_], *, p
     surface: the plot compares forms. ``eyes`` [n]: columns that show an eye. ``pitch``: width of a pixel at the head in
     world units.
     """
-    figure, (panel,) = _figure(1, 1, (6.4, 3.3))
+    figure, (panel,) = empty_panels(1, 1, (6.4, 3.3))
     x = (np.arange(len(eyes)) - (len(eyes) - 1) / 2) * pitch
     reference = profiles[0].depth
     level = float(np.nanmean(reference)) if np.isfinite(reference).any() else 0.0
@@ -103,7 +103,7 @@ def depth_profile_png(profiles: Sequence[Profile], eyes: NDArray[np.bool_], *, p
     panel.set_ylabel("towards the camera (world units)")
     panel.set_aspect("equal", adjustable="datalim")
     panel.legend(frameon=False, loc="lower center", fontsize=8)
-    return _png(figure)
+    return plot_bytes(figure)
 
 
 def eye_row(eyes: NDArray[np.bool_]) -> int | None:
@@ -129,7 +129,8 @@ def _spans(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
     return [(int(a), int(b) - 1) for a, b in zip(edges[::2], edges[1::2], strict=True)]
 
 
-def _figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Any, list[Any]]:
+def empty_panels(rows: int, columns: int, size: tuple[float, float]) -> tuple[Any, list[Any]]:
+    """Return a figure of ``size`` in inches and its ``rows`` x ``columns`` panels, row by row, in the style of all plots here."""
     # Figure without pyplot: no display, no global state.
     from matplotlib.figure import Figure
 
@@ -151,7 +152,8 @@ def _line(colour: str) -> Any:
     return Line2D([], [], color=colour, linewidth=2)
 
 
-def _png(figure: Any) -> bytes:
+def plot_bytes(figure: Any) -> bytes:
+    """Return the figure as a PNG file: the same bytes for the same figure."""
     buffer = io.BytesIO()
     # No "Software" entry: the same plot is the same bytes under every matplotlib of one rendering.
     figure.savefig(buffer, format="png", dpi=130, facecolor="white", metadata={"Software": None})
