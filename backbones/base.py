@@ -58,6 +58,16 @@ class Sampling:
 
 
 @dataclass(frozen=True)
+class Progress:
+    """How far a training is: ``images`` and optimiser ``steps`` so far, and those of them at which its present stage began."""
+
+    images: int = 0
+    steps: int = 0
+    stage_images: int = 0
+    stage_steps: int = 0
+
+
+@dataclass(frozen=True)
 class Execution:
     """How a backbone computes; what it computes stays the same up to rounding.
 
@@ -121,6 +131,20 @@ class Backbone(nn.Module):
         """Draw ``n`` latents from the backbone's law: consumer ``latents``."""
         raise NotImplementedError
 
+    def draw_cameras(self, n: int, streams: Streams) -> Camera:
+        """Draw ``n`` cameras from the backbone's law: consumer ``cameras``. Raises PriorzooError where it has none."""
+        raise PriorzooError(
+            f"backbone {self.registry_name or type(self).__name__} has no camera law: labels are needed, a data set with a camera for "
+            "every image"
+        )
+
+    def set_progress(self, progress: Progress) -> None:
+        """Adopt what depends on how far a training is (a fade-in, noise that dies away); nothing by default.
+
+        Training says so before each step; a backbone that was never told renders and judges as at the end.
+        """
+        return
+
     def prepare(self, latents: Latents, condition: Tensor | None, *, truncation: float = 1.0, update_averages: bool = False) -> Latents:
         """Map latents, once per step: ``condition`` is the conditioning label [B,25], ``truncation`` psi in [0,1].
 
@@ -171,6 +195,10 @@ class Backbone(nn.Module):
     def criticise(self, critic_input: Mapping[str, Tensor], condition: Tensor | None) -> Tensor:
         """Return the discriminator's logits [B]; large is real."""
         raise NotImplementedError
+
+    def inspect(self, critic_input: Mapping[str, Tensor], condition: Tensor | None) -> dict[str, Tensor]:
+        """Return all that the discriminator tells of images: ``logits`` [B] and, where it does, ``latent`` [B,L] and ``pose`` [B,2]."""
+        return {"logits": self.criticise(critic_input, condition)}
 
 
 def lay_out_weights(module: nn.Module, memory_format: str) -> None:

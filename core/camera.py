@@ -97,6 +97,30 @@ class Camera:
         cam2world[:, :3, 2], cam2world[:, :3, 3] = forward, position
         return cls(cam2world, intrinsics_from_focal(focal, len(position), like=position))
 
+    @classmethod
+    def from_pitch_yaw(cls, pitch: Tensor, yaw: Tensor, *, radius: float = EG3D_RADIUS, focal: float = EG3D_FOCAL) -> Camera:
+        """Cameras by pi-GAN's angles [B] in radians, looking at the origin: pitch phi from +y, yaw theta from +x towards +z.
+
+        position = radius (sin phi cos theta, cos phi, sin phi sin theta); (pi/2, pi/2) looks at the face from +z, a smaller yaw moves
+        the camera to +x, a smaller pitch to +y. ``focal`` in image widths.
+
+        >>> camera = Camera.from_pitch_yaw(torch.tensor([math.pi / 2]), torch.tensor([math.pi / 2 - 0.3]))
+        >>> torch.allclose(camera.position, Camera.looking_at_origin(torch.tensor([0.3]), torch.zeros(1)).position, atol=1e-6)
+        True
+        """
+        position = radius * torch.stack([pitch.sin() * yaw.cos(), pitch.cos(), pitch.sin() * yaw.sin()], dim=-1)
+        return cls.looking_at(position, torch.zeros_like(position), focal=focal)
+
+    def pitch_yaw(self) -> Tensor:
+        """pi-GAN's pitch in [0, pi] and yaw in [-pi/2, 3 pi/2) of where the cameras are, [B,2]: see `from_pitch_yaw`.
+
+        >>> camera = Camera.from_pitch_yaw(torch.tensor([1.2]), torch.tensor([2.0]))
+        >>> [round(v, 4) for v in camera.pitch_yaw()[0].tolist()]
+        [1.2, 2.0]
+        """
+        x, y, z = self.position.unbind(dim=-1)
+        return torch.stack([torch.atan2((x.square() + z.square()).sqrt(), y), math.pi / 2 - torch.atan2(x, z)], dim=-1)
+
     def mirrored(self) -> Camera:
         """The cameras that see the mirrored world (x -> -x) as mirrored images.
 

@@ -51,9 +51,9 @@ def importance_distances(distances: Tensor, weights: Tensor, u: Tensor, *, corre
     """
     smooth = smoothed_weights(weights)
     if corrected:
-        return _inverse_cdf(distances, smooth, u)
+        return inverse_cdf(distances, smooth, u)
     middles = 0.5 * (distances[..., 1:] + distances[..., :-1])
-    return _inverse_cdf(middles[..., :-1], smooth[..., 1:-1], u)
+    return inverse_cdf(middles[..., :-1], smooth[..., 1:-1], u)
 
 
 def smoothed_weights(weights: Tensor) -> Tensor:
@@ -68,11 +68,17 @@ def smoothed_weights(weights: Tensor) -> Tensor:
     return (before + after).mul_(0.5).add_(0.01)
 
 
-def _inverse_cdf(bins: Tensor, weights: Tensor, u: Tensor) -> Tensor:
-    """Send u [B,R,K] through the inverse cumulative distribution of ``weights`` [B,R,N] over ``bins`` [B,R,N+1]."""
+def inverse_cdf(bins: Tensor, weights: Tensor, u: Tensor, *, right: bool = True) -> Tensor:
+    """Send u [B,R,K] through the inverse cumulative distribution of ``weights`` [B,R,N] over ``bins`` [B,R,N+1].
+
+    1e-5 is added to every weight. ``right``: a u that equals a value of the distribution belongs to the bin above it.
+
+    >>> inverse_cdf(torch.tensor([[[0.0, 1.0]]]), torch.ones(1, 1, 1), torch.tensor([[[0.25]]])).item()
+    0.25
+    """
     weights = weights + 1e-5
     cdf = F.pad((weights / weights.sum(dim=-1, keepdim=True)).cumsum(dim=-1), (1, 0))
-    above = torch.searchsorted(cdf, u.contiguous(), right=True)
+    above = torch.searchsorted(cdf, u.contiguous(), right=right)
     below = (above - 1).clamp_(min=0)
     above = above.clamp_(max=weights.shape[-1])
     cdf_below, cdf_above = cdf.gather(-1, below), cdf.gather(-1, above)
