@@ -213,14 +213,14 @@ def show(figures: dict[str, Any]) -> None:
           f"{figures['largest_layer_bytes'] / 2**20:.0f} MiB")  # fmt: skip
 
 
-def refusal(figures: dict[str, Any]) -> str | None:
+def refusal(figures: dict[str, Any], least_share: float = LEAST_SHARE) -> str | None:
     """Why the floor is none, or None."""
-    if figures["floor_of_matrix_product"] >= LEAST_SHARE:
+    if figures["floor_of_matrix_product"] >= least_share:
         return None
+    ours, product = figures["floor_flops_per_second"] / 1e9, figures["matrix_product_flops_per_second"] / 1e9
     return (
-        f"the floor's arithmetic ran at {figures['floor_flops_per_second'] / 1e9:.1f} GFLOP/s, under half of a matrix product's "
-        f"{figures['matrix_product_flops_per_second'] / 1e9:.1f} in the same run: it is no floor, and no ratio is given; "
-        "run it again on a quieter machine, or with more --rounds"
+        f"the floor's arithmetic ran at {ours:.1f} GFLOP/s, under {100 * least_share:.0f} % of a matrix product's {product:.1f} in the "
+        "same run: it is no floor, and no ratio is given; run it again on a quieter machine, or with more --rounds"
     )
 
 
@@ -231,7 +231,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--clock", choices=("wall", "processor"), default="wall", help="processor time needs --threads 1")
     parser.add_argument("--neural-resolution", type=int, default=64)
-    parser.add_argument("--small", action="store_true", help="a tiny network, to try the program out")
+    parser.add_argument("--small", action="store_true", help="a tiny network, to try the program out; no floor is refused")
     parser.add_argument("--json", type=Path, help="also write the figures, with command, commit and hardware")
     given = parser.parse_args(arguments)
     threads = thread_counts(given.threads)
@@ -240,7 +240,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = SMALL if given.small else {"neural_resolution": given.neural_resolution}
     with torch.no_grad():
         figures = measure(options, threads=threads, rounds=given.rounds, clock=Clock(given.clock))
-    reason = refusal(figures)
+    reason = None if given.small else refusal(figures)
     if reason is not None:
         print(f"error: {reason}", file=sys.stderr)
         return 1

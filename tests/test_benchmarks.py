@@ -67,10 +67,12 @@ def test_synthesis_is_measured_in_small(tmp_path: Path, capsys: pytest.CaptureFi
 
 def test_a_slow_floor_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out.json"
-    monkeypatch.setattr(synthesis, "best_rate", lambda *_: 1e15)
-    assert synthesis.main(["--small", "--rounds", "1", "--threads", "1", "--json", str(out)]) == 1
+    slow = {"floor_of_matrix_product": 0.49, "floor_flops_per_second": 49e9, "matrix_product_flops_per_second": 100e9}
+    monkeypatch.setattr(synthesis, "measure", lambda *_, **__: slow)
+    assert synthesis.main(["--rounds", "1", "--threads", "1", "--json", str(out)]) == 1
     shown = capsys.readouterr()
-    assert "under half of a matrix product's 1000000.0" in shown.err and "floor/time" not in shown.out and not out.exists()
+    assert "49.0 GFLOP/s, under 50 % of a matrix product's 100.0" in shown.err and not shown.out and not out.exists()
+    assert synthesis.refusal({**slow, "floor_of_matrix_product": 0.5}) is None
     with pytest.raises(SystemExit):
         synthesis.main(["--small", "--threads", "2", "--clock", "processor"])
     assert "needs --threads 1" in capsys.readouterr().err
