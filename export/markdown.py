@@ -1,4 +1,4 @@
-"""A committed ``results.json`` of an ablation as a Markdown table: the numbers of the documents come from here alone."""
+"""A committed result, of an ablation or over seeds, as a Markdown table: the numbers of the documents come from here alone."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from ..core.files import write_text_atomically
 from ..metrics.columns import COLUMNS, HIGHER, TRUE
 from .measures import TABLE_COLUMNS, number
 
+SEEDS_COLUMNS = ("truth_iou", "segmented_iou", "truth_depth", "truth_normal_skin", "truth_normal_eyes", "sr_skin", "fd_heads")
 BEGIN, END = "<!-- results: {file} -->", "<!-- end of results -->"
 
 
@@ -32,21 +33,38 @@ def results_table(results: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def seeds_table(results: Mapping[str, Any]) -> str:
+    """Return the short table of a comparison over seeds: one row a recipe, below each mean its difference to the control, by seed."""
+    rows = results["rows"]
+    keys = [key for key in SEEDS_COLUMNS if key in rows[0]["columns"]]
+    heading = ["recipe", "seeds", *(_heading(key) for key in keys)]
+    lines = [_line(heading), _line(["---"] * len(heading))]
+    for row in rows:
+        name = row["name"] + (" (control)" if row["name"] == results["control"] else "")
+        lines.append(_line([name, str(len(row["seeds"])), *(_cell(row["columns"].get(key)) for key in keys)]))
+    true = [number(results["true"][key]["value"]) if key in results["true"] else "" for key in keys]
+    lines.append(_line(["true heads", "", *true]))
+    return "\n".join(lines)
+
+
 def results_source(results: Mapping[str, Any]) -> str:
     """Return where the numbers were made: command, commit, hardware, time."""
     about = results["circumstances"]
     hardware = about["hardware"]
-    seconds = sum(float(row["seconds"]) for row in results["rows"])
-    return (
+    source = (
         f"`{about['command']}`, commit {about['commit']}, {hardware['cores']} cores of an {hardware['processor']} processor, "
-        f"torch {about['torch']}; {seconds:.0f} s of training in all."
+        f"torch {about['torch']}"
     )
+    if "seconds" not in results["rows"][0]:
+        return f"{source}."
+    return f"{source}; {sum(float(row['seconds']) for row in results['rows']):.0f} s of training in all."
 
 
 def results_block(path: Path, shown_as: str) -> str:
     """Return the block that a document holds between its markers for a results file."""
     results = json.loads(path.read_text(encoding="utf-8"))
-    return "\n".join([BEGIN.format(file=shown_as), results_table(results), "", f"Made by {results_source(results)}", END])
+    table = seeds_table(results) if "over seeds" in results.get("kind", "") else results_table(results)
+    return "\n".join([BEGIN.format(file=shown_as), table, "", f"Made by {results_source(results)}", END])
 
 
 def _heading(key: str) -> str:

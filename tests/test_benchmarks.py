@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 from priorzoo.data.heads import write_heads
-from priorzoo.training.benchmark import FlopCount
+from priorzoo.training.flop_count import FlopCount
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
 

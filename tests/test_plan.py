@@ -13,10 +13,10 @@ from priorzoo.cli.main import main
 from priorzoo.core.errors import PriorzooError
 from priorzoo.core.recipe import Recipe, load_recipe
 from priorzoo.training import planning
+from priorzoo.training.flop_count import FlopCount
 from priorzoo.training.peak_memory import forget_peak, peak_memory
 from priorzoo.training.phase_clock import BESIDE
 from priorzoo.training.planning import Plan, Probe, _probe, held_bytes, read_memory
-from priorzoo.training.probe import Counter
 from priorzoo.training.probe import probe as run_probe
 from priorzoo.training.stand_ins import with_stand_ins
 
@@ -85,16 +85,16 @@ def test_what_is_no_amount_of_memory_is_refused(text: str) -> None:
 
 def test_operations_are_counted_forward_and_backward_and_twice() -> None:
     x, w = torch.ones(3, 5, requires_grad=True), torch.ones(5, 7, requires_grad=True)
-    with Counter() as counter:
+    with FlopCount() as counter:
         (slope,) = torch.autograd.grad((x @ w).square().sum(), x, create_graph=True)
-    assert counter.flops == 2 * 2 * 3 * 5 * 7, "the product and its derivative"
-    with Counter() as counter:
+    assert counter.total == 2 * 2 * 3 * 5 * 7, "the product and its derivative"
+    with FlopCount() as counter:
         slope.square().sum().backward()
-    assert counter.flops >= 2 * 2 * 3 * 5 * 7
+    assert counter.total >= 2 * 2 * 3 * 5 * 7
     image, kernel = torch.ones(1, 2, 8, 8), torch.ones(4, 2, 3, 3)
-    with Counter() as counter:
+    with FlopCount() as counter:
         torch.nn.functional.conv2d(image, kernel, padding=1)
-    assert counter.flops == 2 * 8 * 8 * 4 * 2 * 9
+    assert counter.total == 2 * 8 * 8 * 4 * 2 * 9
 
 
 def test_a_forgotten_peak_no_longer_counts() -> None:

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 from ..core.recipe import Recipe
+from .flop_count import FlopCount
 from .run import circumstances
 from .sources import open_sources
 from .timing import StepTimer
@@ -97,27 +96,6 @@ def _seconds(trainer: Trainer, steps: int) -> float:
         trainer.train_step()
     _wait(device)
     return time.perf_counter() - start
-
-
-class FlopCount(TorchDispatchMode):
-    """Counts the FLOPs of convolutions and matrix products inside, backward passes of any order included.
-
-    >>> with FlopCount() as count:
-    ...     _ = torch.ones(2, 3) @ torch.ones(3, 4)
-    >>> count.total
-    48
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.total = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        formula = flop_registry.get(func.overloadpacket)
-        if formula is not None:
-            self.total += formula(*args, **(kwargs or {}), out_val=out)
-        return out
 
 
 def _flops(trainer: Trainer, steps: int) -> int:

@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 from ..core.errors import PriorzooError
 from ..core.files import write_text_atomically
 from ..core.recipe import Recipe, load_recipe
 from .dry_run import parameter_counts
+from .flop_count import FlopCount
 from .peak_memory import forget_peak, peak_memory
 from .phase_clock import PhaseClock
 from .sources import open_sources
@@ -49,33 +48,15 @@ def probe(recipe: Recipe, data_folder: Path) -> dict[str, Any]:
         }  # fmt: skip
 
 
-class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the operations of products and convolutions inside, forward and backward, by torch's own formulas.
-
-    torch's FlopCounterMode also follows modules, which gradients of gradients do not survive.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.flops = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        formula = flop_registry.get(func._overloadpacket)
-        if formula is not None:
-            self.flops += int(formula(*args, **(kwargs or {}), out_val=out))
-        return out
-
-
 def counted(trainer: Trainer) -> dict[str, float]:
     """Return the operations of every phase of a first step: a multiply-add counts two; products and convolutions alone."""
     flops: dict[str, float] = {}
     run = trainer.runner.run
 
     def counted_run(phase: Any, micros: Any) -> None:
-        with Counter() as counter:
+        with FlopCount() as counter:
             run(phase, micros)
-        flops[phase.name] = float(counter.flops)
+        flops[phase.name] = float(counter.total)
 
     trainer.runner.run = counted_run  # type: ignore[method-assign]
     trainer.step = 0

@@ -103,7 +103,7 @@ def _accelerator(plan: Training, world: World) -> str:
 
 def is_first() -> bool:
     """Whether this is the run's first process, also after the processes have parted."""
-    from lightning_utilities.core.rank_zero import rank_zero_only
+    from lightning_fabric.utilities.rank_zero import rank_zero_only
 
     return int(getattr(rank_zero_only, "rank", 0) or 0) == 0
 
