@@ -69,10 +69,14 @@ def command(
 
 
 def _changed(loaded: Run, recipe: str | None, overrides: Sequence[str]) -> tuple[Run, Recipe | None]:
-    """The run and the recipe that it is measured by, one of them with overrides; those that would change the model are refused."""
+    """The run and the recipe that it is measured by, one of them with overrides; those that would change the model are refused.
+
+    Of the files that a recipe names, those that measuring reads must be there: what a model starts from need not.
+    """
     from ..core.errors import PriorzooError
     from ..core.recipe import load_recipe
     from ..core.recipe.loading import load_changed
+    from ..core.recipe.problems import InvalidRecipe
     from ..training.measuring import MEASURING
 
     for change in overrides:
@@ -80,9 +84,14 @@ def _changed(loaded: Run, recipe: str | None, overrides: Sequence[str]) -> tuple
             raise PriorzooError(
                 f"evaluate: {change!r} would change the model, not how it is measured; allowed are overrides of " + ", ".join(MEASURING)
             )
-    if recipe is not None:
-        return loaded, load_recipe(recipe, tuple(overrides))
-    return replace(loaded, recipe=load_changed(loaded.recipe, overrides)), None
+    if recipe is None:
+        by = load_changed(loaded.recipe, overrides)
+    else:
+        by = load_recipe(recipe, tuple(overrides), check_files=False)
+    missing = [problem for problem in by.missing if problem.key.split(".")[0] in MEASURING]
+    if missing:
+        raise InvalidRecipe(missing)
+    return (replace(loaded, recipe=by), None) if recipe is None else (loaded, by)
 
 
 def _say(text: str) -> None:

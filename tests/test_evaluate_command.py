@@ -137,3 +137,25 @@ def test_an_official_file_is_measured_by_a_recipe(
     assert "tiny.pkl: nothing is known of the data" in capsys.readouterr().err
     assert main(["evaluate", "tiny.pkl", "--recipe", "r16.yaml", "--device", "cpu"]) == 2
     assert "images of 16 x 16 pixels, the backbone makes 128 x 128" in capsys.readouterr().err
+
+
+def test_files_that_measuring_does_not_read_need_not_be_there(
+    weights: Path, heads: HeadsFiles, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What another recipe starts from is not asked for; its data and its features' weights are, all at once and before anything."""
+    monkeypatch.chdir(tmp_path)
+    text = (
+        "backbone: {name: analytic_sphere, image_resolution: 16}\ninit: nowhere.pkl\nsegmenter: {name: analytic_colours}\n"
+        "training: {images: 8}\nevaluation: {images: 5, batch: 4, geometry_samples: 2}\n"
+    )
+    Path("table.yaml").write_text(f"{text}data: {{name: eg3d, path: {heads.images}}}\n")
+    assert main(["evaluate", "weights", "--recipe", "table.yaml", "--device", "cpu", "--out", "a.json"]) == 0
+    assert Path("a.json").is_file()
+    capsys.readouterr()
+    Path("table.yaml").write_text(f"{text}data: {{name: eg3d, path: gone.zip}}\n")
+    words = ["evaluation.features=inception", "evaluation.inception_weights=inception.pth"]
+    assert main(["evaluate", "weights", "--recipe", "table.yaml", *words, "--out", "b.json"]) == 2
+    error = capsys.readouterr().err
+    assert "data.path: no such file" in error and "evaluation.inception_weights: no such file" in error and "nowhere.pkl" not in error
+    assert main(["evaluate", "weights", "data.path=gone.zip", "data.truth=null", "data.held_out=null", "--out", "b.json"]) == 2
+    assert "data.path: no such file" in capsys.readouterr().err and not Path("b.json").exists()
