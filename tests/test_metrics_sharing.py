@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from analytic import AnalyticColours, AnalyticSphere
-from priorzoo.core.errors import DataError, PriorzooError
+from priorzoo.core.errors import DataError, PriorzooError, RunError
 from priorzoo.core.recipe.schema import Evaluation, GeometrySampling, Inversion
 from priorzoo.data.dataset import Dataset
 from priorzoo.data.heads import HeadsFiles, write_heads
@@ -65,7 +65,7 @@ def together(count: int, work: Callable[[Processes], Any]) -> list[Any]:
     def one(rank: int) -> Any:
         try:
             return work(Threads(rank, count, table, barrier.wait))
-        except PriorzooError as error:
+        except (PriorzooError, MemoryError) as error:
             return error
 
     with ThreadPoolExecutor(count) as pool:
@@ -104,6 +104,20 @@ def test_an_error_of_one_is_raised_on_all() -> None:
 
     made = together(3, lambda processes: shared_out(processes, range(6), work))
     assert [str(error) for error in made] == ["image 4 is damaged"] * 3
+
+
+def test_an_unforeseen_error_of_one_stops_all_and_is_itself_where_it_happened() -> None:
+    def work(item: int) -> int:
+        if item == 4:
+            raise MemoryError("no room for image 4")
+        return item
+
+    first, second, third = together(3, lambda processes: shared_out(processes, range(6), work))
+    assert isinstance(second, MemoryError)
+    for other in (first, third):
+        assert isinstance(other, RunError) and str(other) == "process 1 failed: MemoryError('no room for image 4')"
+    with pytest.raises(MemoryError):
+        shared_out(ALONE, range(6), work)
 
 
 @pytest.mark.parametrize(("images", "batch"), [(1, 16), (6, 4), (1024, 16), (50_000, 16), (50_000, 64), (50_000, 1500), (63_999, 3)])
