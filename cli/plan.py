@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .process_options import Devices, Nodes, process_changes
+
 if TYPE_CHECKING:
     from ..training.planning import Plan
 
@@ -17,8 +19,8 @@ def command(
     overrides: Annotated[list[str] | None, typer.Argument(help="Changes to the recipe: training.precision=bf16-mixed")] = None,
     variant: Annotated[str | None, typer.Option("--variant", help="Variant of the recipe.")] = None,
     memory: Annotated[str | None, typer.Option("--memory", help="What one device has, such as 24GB or 24GiB.")] = None,
-    devices: Annotated[int | None, typer.Option("--devices", min=1, help="Devices of a machine. [default: the recipe's]")] = None,
-    nodes: Annotated[int | None, typer.Option("--nodes", min=1, help="Machines. [default: the recipe's]")] = None,
+    devices: Devices = None,
+    nodes: Nodes = None,
     out: Annotated[Path | None, typer.Option("--out", help="Also write the figures to this JSON file.")] = None,
 ) -> None:
     """Measure a few steps of one and two images here, and say what fits and how long it takes. Missing files get stand-ins."""
@@ -27,8 +29,7 @@ def command(
     from ..training.planning import plan, read_memory
 
     room = None if memory is None else read_memory(memory)
-    counts = {"devices": devices, "nodes": nodes}
-    changes = (*(f"training.{name}={count}" for name, count in counts.items() if count is not None), *(overrides or ()))
+    changes = (*process_changes(devices, nodes), *(overrides or ()))
     made = plan(load_recipe(recipe, changes, variant, check_files=False), say=lambda line: typer.echo(f"plan: {line}"))
     print_plan(made, room)
     if out is not None:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .process_options import Devices, Nodes, process_changes
+
 if TYPE_CHECKING:
     from ..core.recipe import Recipe
     from ..training.dry_run import DryRun
@@ -17,8 +19,8 @@ def command(
     overrides: Annotated[list[str] | None, typer.Argument(help="Changes to the recipe: training.batch=4 priors.skin.weight=50")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="The run folder. [default: runs/<recipe>]")] = None,
     variant: Annotated[str | None, typer.Option("--variant", help="Variant of the recipe.")] = None,
-    devices: Annotated[int | None, typer.Option("--devices", min=1, help="Devices of this machine. [default: the recipe's]")] = None,
-    nodes: Annotated[int | None, typer.Option("--nodes", min=1, help="Machines. [default: the recipe's]")] = None,
+    devices: Devices = None,
+    nodes: Nodes = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the newest checkpoint.")] = False,
     allow_changes: Annotated[bool, typer.Option("--allow-changes", help="Resume although the recipe has changed.")] = False,
     data_folder: Annotated[Path | None, typer.Option("--data", help="Where generated heads are kept. [default: the run]")] = None,
@@ -29,9 +31,11 @@ def command(
     """Train a recipe. A run folder holds everything; a killed run continues with --resume as if it had never stopped."""
     from ..core.recipe import load_recipe
 
-    counts = {"devices": devices, "nodes": nodes}
-    changes = (*(f"training.{name}={count}" for name, count in counts.items() if count is not None), *(overrides or ()))
+    changes = (*process_changes(devices, nodes), *(overrides or ()))
     if dry:
+        _require_none(
+            {"--devices": devices, "--nodes": nodes, "--resume": resume, "--allow-changes": allow_changes, "--data": data_folder}
+        )
         try_out(recipe, tuple(overrides or ()), variant, out)
         return
     from ..core.recipe.composing import run_name
@@ -57,6 +61,14 @@ def command(
         typer.echo(f"{run.folder}: {run.images} images seen; weights in {run.weights}")
 
 
+def _require_none(flags: dict[str, object]) -> None:
+    from ..core.errors import PriorzooError
+
+    given = [name for name, value in flags.items() if value not in (None, False)]
+    if given:
+        raise PriorzooError(f"train --dry-run: {', '.join(given)} does not apply: it begins anew, on one process, in a folder of its own")
+
+
 def try_out(source: str, overrides: tuple[str, ...], variant: str | None, out: Path | None) -> None:
     """Dry-run a recipe in a temporary folder, or in ``out``, which is kept, and print what was found."""
     import tempfile
@@ -68,16 +80,16 @@ def try_out(source: str, overrides: tuple[str, ...], variant: str | None, out: P
 
     if out is not None and out.exists() and any(out.iterdir()):
         raise RunError(f"{out}: a dry run needs a folder that is empty or not there yet")
-    # The caller's overrides come last and win; the plan's own numbers are those of the recipe without the small batch.
-    planned = load_recipe(source, overrides, variant, check_files=False)
-    small = load_recipe(source, (*SMALL_BATCH, *overrides), variant, check_files=False)
+    # The caller's overrides come after the small batch and win, but for the number of processes.
+    small = load_recipe(source, (*SMALL_BATCH, *overrides, *process_changes(1, 1)), variant, check_files=False)
     with tempfile.TemporaryDirectory(prefix="priorzoo-dry-run-") if out is None else nullcontext(str(out)) as folder:
+        typer.echo("dry run: on one process, whatever training.devices and training.nodes say")
         found = dry_run(small, Path(folder), say=lambda line: typer.echo(f"dry run: {line}"))
-    print_dry_run(found, planned)
+    print_dry_run(found, small)
 
 
 def print_dry_run(found: DryRun, recipe: Recipe) -> None:
-    """Print parameters, the terms of the first step, seconds by phase, and what the recipe's length would take."""
+    """Print parameters, the terms of the first step, seconds by phase, and what the length of ``recipe`` would take."""
     from rich.console import Console
     from rich.table import Table
 

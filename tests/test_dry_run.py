@@ -77,9 +77,19 @@ def test_nothing_is_left_without_out_and_the_callers_batch_wins(recipe: Path, tm
     monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr("tempfile.tempdir", None)
-    assert main(["train", str(recipe), "training.batch=1", "init=null", "--dry-run", "--devices", "8"]) == 0
-    assert "2 steps of 1 images by micro-batches of 1" in capsys.readouterr().out
+    assert main(["train", str(recipe), "training.batch=1", "training.devices=8", "training.nodes=2", "init=null", "--dry-run"]) == 0
+    shown = capsys.readouterr().out
+    assert "2 steps of 1 images by micro-batches of 1" in shown
+    assert "dry run: on one process, whatever training.devices and training.nodes say" in shown
     assert sorted(p.name for p in tmp_path.iterdir()) == ["small.yaml", "temporary"] and not list((tmp_path / "temporary").iterdir())
+
+
+@pytest.mark.parametrize("flag", [["--devices", "8"], ["--nodes", "2"], ["--resume"], ["--allow-changes"], ["--data", "heads"]])
+def test_flags_that_do_not_apply_are_refused_by_name(flag: list[str], recipe: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", str(recipe), "--dry-run", *flag]) == 2
+    assert f"error: train --dry-run: {flag[0]} does not apply" in capsys.readouterr().err
+    assert [p.name for p in tmp_path.iterdir()] == ["small.yaml"]
 
 
 def test_a_terms_value_and_gradient_are_those_of_the_whole_batch(recipe: Path, tmp_path: Path) -> None:
