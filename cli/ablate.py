@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .process_options import process_changes
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
@@ -34,6 +36,7 @@ def command(
     from rich.console import Console
 
     from ..core.recipe import load_recipe
+    from ..core.recipe.composing import run_name
     from ..export.measures import findings, full_table, short_table
     from ..export.monitors import default_monitors
     from ..export.report import write_report
@@ -47,8 +50,8 @@ def command(
     console = Console(width=None if sys.stdout.isatty() else 160)
     started = time.monotonic()
     keep_freed_memory()
-    loaded = load_recipe(recipe, (*(overrides or ()), *([f"training.devices={devices}"] if devices else [])))
-    folder = out or Path("runs") / Path(recipe).with_suffix("").name
+    loaded = load_recipe(recipe, (*(overrides or ()), *process_changes(devices)))
+    folder = out or Path("runs") / run_name(recipe)
     wanted = [name.strip() for name in only.split(",") if name.strip()]
     # Other processes begin here, as copies of this command.
     fabric = launch(loaded.training)

@@ -353,3 +353,19 @@ def test_the_verb_measures_for_real_prints_the_table_and_writes_the_report(
     assert Result.load(out / "skin" / RESULT).inverted["true_depth"].shape == (2, 1, 16, 16)
     assert main([*call[:-1], str(out), "--allow-changes", "--only", "skim"]) == 2
     assert "did you mean 'skin'" in capsys.readouterr().err
+
+
+def test_two_recipes_of_one_name_have_folders_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nobody says --out: the heads' table and FFHQ's are called as their trainings are."""
+    folders: list[Path] = []
+
+    def stop(recipe: Recipe, folder: Path, **_: object) -> None:
+        folders.append(folder)
+        raise PriorzooError("far enough")
+
+    monkeypatch.setattr("priorzoo.training.ablation.run_ablation", stop)
+    monkeypatch.setattr("priorzoo.core.recipe.load_recipe", lambda source, overrides: load_recipe(source, overrides, check_files=False))
+    monkeypatch.chdir(tmp_path)
+    for name in ("heads/eg3d_ssr_table1", "ffhq/eg3d_ssr_table1"):
+        assert main(["ablate", name, "training.devices=1", "training.accelerator=cpu"]) == 2
+    assert folders == [Path("runs/heads_eg3d_ssr_table1"), Path("runs/ffhq_eg3d_ssr_table1")]
