@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from priorzoo.core.recipe import Recipe
 from priorzoo.data.heads import write_heads
 from priorzoo.training.benchmark import step_cost
+from priorzoo.training.peak_memory import forget_peak, peak_memory
 from priorzoo.training.sources import open_sources
 from priorzoo.training.timing import StepTimer, Watch
 from priorzoo.training.trainer import Trainer
@@ -57,6 +59,16 @@ def test_every_part_of_a_step_is_timed_and_nothing_else(heads: Path, tmp_path: P
     assert 0.5 < cost.timed_step / cost.step < 5
     assert cost.images_per_second == pytest.approx(2 / cost.step)
     assert json.loads(json.dumps(cost.to_plain()))["shares"]["data"] == pytest.approx(cost.share("data"))
+
+
+def test_peak_memory_is_that_of_the_steps(heads: Path, tmp_path: Path) -> None:
+    cpu, page = torch.device("cpu"), b"x" * 2**20
+    forget_peak(cpu)
+    with mmap.mmap(-1, 400 * 2**20) as pages:
+        for _ in range(400):
+            pages.write(page)
+    before = peak_memory(cpu)
+    assert step_cost(recipe(heads), data_folder=tmp_path).peak_memory < before - 100 * 2**20
 
 
 @pytest.mark.filterwarnings("ignore:Full backward hook")  # the inner modules' inputs need no gradient

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-import resource
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ..core.recipe import Recipe
 from .flop_count import FlopCount
+from .peak_memory import forget_peak, peak_memory
+from .phase_clock import now
 from .run import circumstances
 from .sources import open_sources
 from .timing import StepTimer
@@ -25,7 +23,7 @@ class StepCost:
     """``parts``: seconds a step by part, forward and backward, in the mean over whole cycles of the lazy phases; ``step``: seconds of a
     step without anything that times its parts.
 
-    ``steps``: how many were timed; ``peak_memory`` in bytes of the process (or of the device); ``batch`` images a step. ``flops``: of a
+    ``steps``: how many were timed; ``peak_memory`` in bytes (`peak_memory.py`); ``batch`` images a step. ``flops``: of a
     step, forward and backward, where they were counted (convolutions and matrix products, a multiplication and an addition each).
     """
 
@@ -64,7 +62,7 @@ class StepCost:
 def step_cost(recipe: Recipe, *, data_folder: Path, repeats: int = 1, progress: bool = False, count_flops: bool = False) -> StepCost:
     """Measure the recipe's steps: ``repeats`` times a whole cycle of its lazy phases, plain and by part in turn.
 
-    On a GPU ``peak_memory`` is that of these steps; on a processor the process's so far. ``count_flops`` runs one more cycle, untimed.
+    ``peak_memory`` is that of these steps, as `peak_memory.py` measures it. ``count_flops`` runs one more cycle, untimed.
     """
     sources = open_sources(recipe, data_folder, progress=progress)
     with tempfile.TemporaryDirectory() as folder:
@@ -73,8 +71,7 @@ def step_cost(recipe: Recipe, *, data_folder: Path, repeats: int = 1, progress: 
         device = trainer.fabric.device
         intervals = [phase.interval for phase in trainer.phases] + [entry.interval for entry in trainer.priors.main]
         cycle = math.lcm(*intervals)
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(device)
+        forget_peak(device)
         for _ in range(2):  # warm caches and allocators
             trainer.train_step()
         plain, parts = 0.0, StepTimer(trainer)
@@ -82,20 +79,17 @@ def step_cost(recipe: Recipe, *, data_folder: Path, repeats: int = 1, progress: 
             plain += _seconds(trainer, cycle)
             with parts:
                 _seconds(trainer, cycle)
-        peak, flops = _peak_memory(device), _flops(trainer, cycle) / cycle if count_flops else None
+        peak, flops = peak_memory(device), _flops(trainer, cycle) / cycle if count_flops else None
     steps = cycle * repeats
     by_part = {name: seconds / steps for name, seconds in parts.watch.seconds.items()}
     return StepCost(by_part, plain / steps, steps, peak, recipe.training.batch, circumstances(), flops)
 
 
 def _seconds(trainer: Trainer, steps: int) -> float:
-    device = trainer.fabric.device
-    _wait(device)
-    start = time.perf_counter()
+    start = now(trainer.fabric.device)
     for _ in range(steps):
         trainer.train_step()
-    _wait(device)
-    return time.perf_counter() - start
+    return now(trainer.fabric.device) - start
 
 
 def _flops(trainer: Trainer, steps: int) -> int:
@@ -103,14 +97,3 @@ def _flops(trainer: Trainer, steps: int) -> int:
         for _ in range(steps):
             trainer.train_step()
     return count.total
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def _peak_memory(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # kilobytes on Linux

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from . import trainer as trainer_module
 from .objective import Phase
+from .phase_clock import now
 from .trainer import Trainer
 
 REST, DATA, SECOND_VIEW, R1 = "rest", "data", "second view", "discriminator: R1"
@@ -82,7 +83,7 @@ class StepTimer:
     def __init__(self, trainer: Trainer) -> None:
         self.trainer = trainer
         device = trainer.fabric.device
-        self.watch = Watch(partial(_time_on, device))
+        self.watch = Watch(partial(now, device))
         self._owner: str | None = None
         self._made_by: dict[Any, str] = {}  # the graph's nodes; kept until the backward has run, so that they stay the same objects
         self._undo = ExitStack()
@@ -225,9 +226,3 @@ def _tensors(value: Any, seen: set[int]) -> Iterator[Tensor]:
         inner = vars(value).values() if hasattr(value, "__dict__") else ()
     for one in inner:
         yield from _tensors(one, seen)
-
-
-def _time_on(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
