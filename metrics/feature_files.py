@@ -6,6 +6,7 @@ A file names in its metadata what its features belong to and the hash of their b
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -52,6 +53,15 @@ def read_features(path: Path, belongs_to: dict[str, str]) -> tuple[Tensor, dict[
     if metadata.get("sha256") != _digest(features):
         raise DataError(f"{path}: damaged: the features are not those that were written")
     return features, metadata
+
+
+def kept_features(path: Path, belongs_to: dict[str, str], say: Callable[[str], None]) -> tuple[Tensor, dict[str, str]] | None:
+    """Read features as `read_features` does; of a damaged file ``say`` is told, and it counts as none."""
+    try:
+        return read_features(path, belongs_to)
+    except DataError as error:
+        say(f"{error}; its features are computed anew")
+        return None
 
 
 def _digest(features: Tensor) -> str:

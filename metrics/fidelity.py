@@ -7,7 +7,6 @@ imported when it is used and never before. Nothing is ever downloaded: without a
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..core.errors import CheckpointError, MissingPackageError
+from ..core.files import file_digest
 
 INCEPTION_SHA256 = "6726825d"
 """First digits of the hash of torch-fidelity's published Inception weights, as in the name of the published file."""
@@ -53,10 +53,7 @@ def inception(weights: str | Path, *, device: torch.device | str = "cpu") -> Cal
             f"{path}: no such file; give torch-fidelity's Inception weights (weights-inception-2015-12-05-"
             f"{INCEPTION_SHA256}.pth) by path: nothing is downloaded"
         )
-    with path.open("rb") as file:
-        got = (
-            hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else hashlib.sha256(file.read()).hexdigest()
-        )
+    got = file_digest(path)
     if not got.startswith(INCEPTION_SHA256):
         raise CheckpointError(f"{path}: not torch-fidelity's Inception weights: SHA-256 begins {got[:8]}, expected {INCEPTION_SHA256}")
     utils = torch_fidelity().utils

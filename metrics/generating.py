@@ -19,9 +19,10 @@ from torch import Tensor
 
 from ..backbones.base import Backbone, Sampling
 from ..core.camera import Camera
-from ..core.errors import DataError, PriorzooError
+from ..core.errors import PriorzooError
+from ..core.precision import AUTOCAST, tf32
 from ..core.streams import fixed_streams
-from .feature_files import read_features, write_features
+from .feature_files import kept_features, write_features
 from .images import Extractor, module_hash, to_bytes
 from .sharing import ALONE, Processes, shared_out
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from ..core.recipe.schema import Evaluation
 
 SHARDS, SHARD_MOST = 64, 1000  # so many shards, which eight processes share evenly, and at most so many images in each
-PRECISIONS = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
 @contextmanager
@@ -40,16 +40,11 @@ def at_precision(precision: str, device: torch.device) -> Iterator[None]:
     """
     if precision == "16-mixed" and device.type == "cpu":
         raise PriorzooError("evaluation.precision: 16-mixed needs a CUDA device; on a CPU there are bf16-mixed and 32-true")
-    dtype = PRECISIONS.get(precision)
+    dtype = AUTOCAST.get(precision)
     mixed: AbstractContextManager[Any] = nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
     # A training may have allowed TF32, and cuDNN allows it by default: a table has one precision for all its rows.
-    products, convolutions = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    try:
-        with mixed:
-            yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = products, convolutions
+    with tf32(False), mixed:
+        yield
 
 
 def generated_images(
@@ -134,10 +129,10 @@ def generated_features(
 
     def make(shard: Shard) -> Tensor:
         path = None if kept_in is None else kept_in / f"{shard.first:06d}.safetensors"
-        found = None if path is None else _kept(path, key, say)
-        if found is not None and len(found) == shard.count:
+        found = None if path is None else kept_features(path, key, say)
+        if found is not None and len(found[0]) == shard.count:
             step(shard.count)
-            return found
+            return found[0]
         parts = []
         for image in generated_images(
             backbone, labels, images=shard.count, batch=plan.batch, seed=plan.seed, first=shard.first,
@@ -172,15 +167,6 @@ def samples_per_ray(backbone: Backbone, labels: Tensor, *, seed: int = 0, condit
         return int(scene.weights.shape[-1])
     except PriorzooError:
         return None
-
-
-def _kept(path: Path, key: dict[str, str], say: Callable[[str], None]) -> Tensor | None:
-    try:
-        found = read_features(path, key)
-    except DataError as error:
-        say(f"{error}; these images are generated anew")
-        return None
-    return None if found is None else found[0]
 
 
 def _model_hash(backbone: Backbone, protocol: dict[str, Any]) -> str:

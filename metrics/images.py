@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.errors import PriorzooError
+from ..core.files import file_digest
 from ..segmenters.unet import UNetSegmenter
 from .distances import Distance, frechet_distance, kernel_distance
 from .fidelity import frechet_inception_distance, inception, kernel_inception_distance
@@ -141,7 +142,7 @@ class InceptionFeatures(Extractor):
 
     def __init__(self, weights: str | Path, *, device: torch.device | str = "cpu") -> None:
         self._read = inception(weights, device=device)
-        self.hash = hashlib.sha256(Path(weights).read_bytes()).hexdigest()[:16]
+        self.hash = file_digest(weights)[:16]
 
     def __call__(self, image: Tensor) -> Tensor:
         return self._read(image)[0]

@@ -10,8 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..core.errors import DataError
-from .feature_files import read_features, write_features
+from .feature_files import kept_features, write_features
 from .images import Extractor
 from .reference import RealImages
 from .sharing import ALONE, Processes, shared_out
@@ -47,9 +46,10 @@ def real_features(
     Raises DataError when an image cannot be read.
     """
     path = None if cache is None else cache / f"real-{real.fingerprint()}-{extractor.hash}-{real.resolution}.safetensors"
-    kept = _kept(path, len(real), say) if path is not None and processes.rank == 0 else None
+    belongs_to = {"count": str(len(real))}
+    kept = kept_features(path, belongs_to, say) if path is not None and processes.rank == 0 else None
     if processes.broadcast(kept is not None):
-        return kept or RealFeatures()
+        return RealFeatures() if kept is None else RealFeatures(kept[0], kept[1]["data"])
     done = 0
 
     def read(first: int) -> tuple[Tensor, bytes]:
@@ -64,15 +64,5 @@ def real_features(
         return RealFeatures()
     made = RealFeatures(torch.cat([part for part, _ in parts]), hashlib.sha256(b"".join(own for _, own in parts)).hexdigest()[:16])
     if path is not None and made.features is not None:
-        write_features(path, made.features, {"count": str(len(real)), "data": made.data})
+        write_features(path, made.features, {**belongs_to, "data": made.data})
     return made
-
-
-def _kept(path: Path, count: int, say: Callable[[str], None]) -> RealFeatures | None:
-    """What the cache holds, None where that is nothing of use."""
-    try:
-        found = read_features(path, {"count": str(count)})
-    except DataError as error:
-        say(f"{error}; the real images' features are computed anew")
-        return None
-    return None if found is None else RealFeatures(found[0], found[1]["data"])

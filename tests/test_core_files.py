@@ -1,13 +1,14 @@
-"""Files are written whole or not at all."""
+"""Files are written whole or not at all, and known by their digest."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from pathlib import Path
 
 import pytest
-from priorzoo.core.files import write_atomically, write_text_atomically
+from priorzoo.core.files import file_digest, write_atomically, write_text_atomically
 
 
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -56,3 +57,10 @@ def test_permissions_are_the_ordinary_ones(tmp_path: Path) -> None:
 def test_text_is_utf8(tmp_path: Path) -> None:
     write_text_atomically(tmp_path / "a.txt", "é λ")
     assert (tmp_path / "a.txt").read_bytes() == "é λ".encode()
+
+
+@pytest.mark.parametrize("size", [0, 2**20, 2**21 + 3])
+def test_a_digest_is_that_of_the_whole_content(tmp_path: Path, size: int) -> None:
+    content = bytes(range(256)) * (size // 256 + 1)
+    (tmp_path / "a").write_bytes(content[:size])
+    assert file_digest(tmp_path / "a") == hashlib.sha256(content[:size]).hexdigest()

@@ -251,3 +251,15 @@ def test_a_manner_of_computing_may_change_on_resuming(recipe_file: Path, tmp_pat
     with pytest.raises(PriorzooError, match=r'training\.precision: "32-true" -> bf16-mixed\n--allow-changes'):
         train(recipe(recipe_file, "training.precision=bf16-mixed", *changed), tmp_path / "run", resume=True, progress=False)
     torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_products_are_rounded_as_the_recipe_says_inside_of_a_step_alone(allowed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    monkeypatch.setattr(matmul, "allow_tf32", not allowed)
+    monkeypatch.setattr(cudnn, "allow_tf32", not allowed)
+    with Precision("32-true", torch.device("cuda"), tf32=allowed).products():
+        assert matmul.allow_tf32 == cudnn.allow_tf32 == allowed
+    assert matmul.allow_tf32 == cudnn.allow_tf32 == (not allowed)
+    with Precision("32-true", CPU, tf32=allowed).products():
+        assert matmul.allow_tf32 == cudnn.allow_tf32 == (not allowed), "a processor's products are left as they are"

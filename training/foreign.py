@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from ..backbones.eg3d.importing import EXTRA, LICENCE, OfficialCheckpoint, read_official
 from ..core.errors import CheckpointError, did_you_mean
-from ..core.files import write_atomically, write_text_atomically
+from ..core.files import file_digest, write_atomically, write_text_atomically
 from ..core.pickles import StoredTensor
 from ..core.recipe import Recipe
 from ..core.registry import BACKBONES
@@ -124,7 +123,7 @@ def import_checkpoint(path: str | os.PathLike[str], out: Path) -> Foreign:
         raise CheckpointError(f"{out / MODEL}: exists already; choose another folder")
     with write_atomically(out / MODEL) as beside:
         write_safetensors(beside, foreign.stored())
-    card = foreign_card(foreign, out.name, digest(out / MODEL))
+    card = foreign_card(foreign, out.name, file_digest(out / MODEL))
     write_text_atomically(out / "card.json", json.dumps(card, indent=1) + "\n")
     return foreign
 
@@ -142,7 +141,7 @@ def foreign_card(foreign: Foreign, name: str, written: str) -> dict[str, Any]:
             "format": f"official {FORMATS[recipe['backbone']['name']]} pickle",
             "file": foreign.path.name,
             "bytes": foreign.path.stat().st_size,
-            "sha256": digest(foreign.path),
+            "sha256": file_digest(foreign.path),
             **foreign.checkpoint.origin,
         },
         "tensors": {
@@ -158,16 +157,3 @@ def foreign_card(foreign: Foreign, name: str, written: str) -> dict[str, Any]:
         "sha256": {MODEL: written},
         "licence": LICENCE,
     }
-
-
-def digest(path: Path) -> str:
-    """Return a file's sha256, read in pieces."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
-
-
-def _digest(file: Any) -> str:  # Python 3.10
-    total = hashlib.sha256()
-    while piece := file.read(1 << 20):
-        total.update(piece)
-    return total.hexdigest()

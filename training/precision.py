@@ -8,8 +8,7 @@ scales gradients inside its own optimiser wrappers, which know nothing of phases
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -17,10 +16,9 @@ import torch
 from torch import nn
 
 from ..core.errors import PriorzooError
+from ..core.precision import AUTOCAST, tf32
 
 M = TypeVar("M", bound=nn.Module)
-
-AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
 class Precision:
@@ -51,19 +49,9 @@ class Precision:
         """Move a module to the device, its floating-point numbers to ``dtype``."""
         return module.to(device=self.device, dtype=self.dtype)
 
-    @contextmanager
-    def products(self) -> Iterator[None]:
-        """Inside, CUDA rounds the factors of products as ``tf32`` says; outside, as it did before."""
-        if self.device.type != "cuda":
-            yield
-            return
-        matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-        before = matmul.allow_tf32, cudnn.allow_tf32
-        matmul.allow_tf32, cudnn.allow_tf32 = self.tf32, self.tf32
-        try:
-            yield
-        finally:
-            matmul.allow_tf32, cudnn.allow_tf32 = before
+    def products(self) -> AbstractContextManager[None]:
+        """Return the context inside of which CUDA rounds the factors of products as ``tf32`` says."""
+        return tf32(self.tf32) if self.device.type == "cuda" else nullcontext()
 
     def _check(self) -> None:
         """Run one small convolution forward and backward; whatever torch lacks shows here and not after an hour."""

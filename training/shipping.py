@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 from safetensors.torch import save_file
 
 from ..core.errors import PriorzooError, RunError
-from ..core.files import write_atomically, write_text_atomically
+from ..core.files import file_digest, write_atomically, write_text_atomically
 from ..core.registry import SEGMENTERS
 from ..metrics.frontal_parts import frontal_parts
 from ..metrics.protocol import Result
@@ -35,8 +34,7 @@ def ship(run: Run, out: Path) -> Path:
     tensors = {k: v.contiguous() for k, v in run.tensors().items() if k.startswith(PARTS)}
     with write_atomically(out / MODEL) as beside:
         save_file(tensors, beside)
-    digest = hashlib.sha256((out / MODEL).read_bytes()).hexdigest()
-    write_text_atomically(out / CARD, json.dumps(card(run, measured, out.name, digest), indent=1) + "\n")
+    write_text_atomically(out / CARD, json.dumps(card(run, measured, out.name, file_digest(out / MODEL)), indent=1) + "\n")
     return out
 
 
