@@ -9,6 +9,7 @@ import pytest
 import torch
 from priorzoo.backbones.eg3d import blockwise
 from priorzoo.core.errors import PriorzooError
+from priorzoo.core.precision import tf32
 from priorzoo.core.recipe import Recipe, load_recipe
 from priorzoo.data.heads import write_heads
 from priorzoo.training import precision as precision_module
@@ -254,12 +255,15 @@ def test_a_manner_of_computing_may_change_on_resuming(recipe_file: Path, tmp_pat
 
 
 @pytest.mark.parametrize("allowed", [True, False])
-def test_products_are_rounded_as_the_recipe_says_inside_of_a_step_alone(allowed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    monkeypatch.setattr(matmul, "allow_tf32", not allowed)
-    monkeypatch.setattr(cudnn, "allow_tf32", not allowed)
-    with Precision("32-true", torch.device("cuda"), tf32=allowed).products():
-        assert matmul.allow_tf32 == cudnn.allow_tf32 == allowed
-    assert matmul.allow_tf32 == cudnn.allow_tf32 == (not allowed)
-    with Precision("32-true", CPU, tf32=allowed).products():
-        assert matmul.allow_tf32 == cudnn.allow_tf32 == (not allowed), "a processor's products are left as they are"
+def test_products_are_rounded_as_the_recipe_says_inside_of_a_step_alone(allowed: bool) -> None:
+    def now() -> tuple[bool, bool]:
+        return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+
+    before = now()
+    with tf32(not allowed):
+        with Precision("32-true", torch.device("cuda"), tf32=allowed).products():
+            assert now() == (allowed, allowed)
+        assert now() == (not allowed, not allowed)
+        with Precision("32-true", CPU, tf32=allowed).products():
+            assert now() == (not allowed, not allowed), "a processor's products are left as they are"
+    assert now() == before
