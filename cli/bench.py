@@ -31,9 +31,12 @@ def step(
     from rich.table import Table
 
     from ..core.files import write_text_atomically
+    from ..core.output_paths import require_writable
     from ..core.recipe import load_recipe
     from ..training.benchmark import step_cost
 
+    if out is not None:
+        require_writable(out)
     cost = step_cost(load_recipe(recipe, tuple(overrides or ())), data_folder=data_folder, repeats=repeats, progress=True)
     table = Table(title=f"a step of {recipe}, batch {cost.batch}: mean of {cost.steps}, forward and backward")
     for heading in ("part", "ms", "share"):

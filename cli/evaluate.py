@@ -31,6 +31,7 @@ def command(
     The same command continues where it was stopped.
     """
     from ..core.errors import PriorzooError
+    from ..core.output_paths import require_writable
     from ..training.measuring import (
         evaluator_for,
         measure_run,
@@ -50,6 +51,7 @@ def command(
     target = out or result_path(run, loaded)
     if target.suffix != ".json":
         raise PriorzooError(f"--out must name a .json file, got {target}")
+    require_writable(target)
     _check_device(device)
     keep_freed_memory()
     folder = data or (target.parent.parent / "data" if out is None else target.parent / "data")

@@ -25,9 +25,12 @@ def command(
 ) -> None:
     """Measure a few steps of one and two images here, and say what fits and how long it takes. Missing files get stand-ins."""
     from ..core.files import write_text_atomically
+    from ..core.output_paths import require_writable
     from ..core.recipe import load_recipe
     from ..training.planning import plan, read_memory
 
+    if out is not None:
+        require_writable(out)
     room = None if memory is None else read_memory(memory)
     changes = (*process_changes(devices, nodes), *(overrides or ()))
     made = plan(load_recipe(recipe, changes, variant, check_files=False), say=lambda line: typer.echo(f"plan: {line}"))

@@ -33,9 +33,7 @@ def command(
 
     changes = (*process_changes(devices, nodes), *(overrides or ()))
     if dry:
-        _require_none(
-            {"--devices": devices, "--nodes": nodes, "--resume": resume, "--allow-changes": allow_changes, "--data": data_folder}
-        )
+        _require_none({"--devices": devices, "--nodes": nodes, "--resume": resume, "--allow-changes": allow_changes, "--data": data_folder})
         try_out(recipe, tuple(overrides or ()), variant, out)
         return
     from ..core.recipe.composing import run_name
@@ -75,9 +73,12 @@ def try_out(source: str, overrides: tuple[str, ...], variant: str | None, out: P
     from contextlib import nullcontext
 
     from ..core.errors import RunError
+    from ..core.output_paths import require_writable
     from ..core.recipe import load_recipe
     from ..training.dry_run import SMALL_BATCH, dry_run
 
+    if out is not None:
+        require_writable(out / "dry_run.json")
     if out is not None and out.exists() and any(out.iterdir()):
         raise RunError(f"{out}: a dry run needs a folder that is empty or not there yet")
     # The caller's overrides come after the small batch and win, but for the number of processes.

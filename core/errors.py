@@ -45,6 +45,10 @@ class StoppedError(PriorzooError):
     """Training was asked to stop (SIGTERM) and did, after a checkpoint: the command line exits with code 143."""
 
 
+class OutputError(PriorzooError, OSError):
+    """A file that cannot be written: names it and the reason. An OSError too, for whoever looks after a disk that is full."""
+
+
 class MissingPackageError(PriorzooError):
     """An optional package is needed and absent: carries the install line."""
 

@@ -38,6 +38,17 @@ def test_a_batch_that_does_not_divide_among_the_devices_is_refused(asked: list[t
     assert main(["train", "heads/eg3d_ssr", "--devices", "0"]) == 2
 
 
+def test_a_run_that_cannot_be_written_is_refused_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("f").write_text("a file")
+    for out in ("f", "f/r"):
+        for words in ([], ["--dry-run"]):
+            assert main(["train", "heads/eg3d_base", "training.accelerator=cpu", "--out", out, *words]) == 2
+            error = capsys.readouterr().err
+            assert error.startswith("error: ") and "cannot be written: " in error and "/f is a file, not a folder" in error
+    assert [p.name for p in tmp_path.iterdir()] == ["f"]
+
+
 def test_runs_of_different_recipes_go_to_different_folders(asked: list[tuple[Any, Path]], tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("extends: heads/eg3d_ssr\n")
     assert main(["train", "heads/eg3d_ssr_table1@skin"]) == 0

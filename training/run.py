@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 
 from ..backbones.base import Backbone
-from ..core.errors import CheckpointError, RunError, did_you_mean
+from ..core.errors import CheckpointError, OutputError, RunError, did_you_mean
 from ..core.files import write_text_atomically
+from ..core.output_paths import require_writable
 from ..core.recipe import Recipe, load_recipe
 from ..core.recipe.shipped import shipped_generators
 from ..core.registry import BACKBONES
@@ -118,9 +119,16 @@ def _from_card(weights: Path) -> Run:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold a run's lock; a second process is refused with a RunError. The lock goes with the process, however it ends."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "a+", encoding="utf-8") as file:
+    """Hold a run's lock; a second process is refused with a RunError, a folder that
+    cannot be written with an OutputError. The lock goes with the process, however it ends."""
+    lock = folder / ".lock"
+    require_writable(lock)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = open(lock, "a+", encoding="utf-8")  # noqa: SIM115  closed below, on every way out
+    except OSError as error:
+        raise OutputError(f"{folder}: the run cannot be written: {error.strerror or error}") from error
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
