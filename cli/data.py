@@ -26,7 +26,7 @@ def heads(
     held_out: Annotated[int, typer.Option(help="Identities that no training image shows.")] = 64,
     supersample: Annotated[int, typer.Option(help="Rays along one side of an edge pixel.")] = 2,
     workers: Annotated[int | None, typer.Option(help="Processes; default: all cores. The bytes do not depend on it.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
 ) -> None:
     """Render procedural heads with known depth, normals and labels in the EG3D data set format."""
     import os
@@ -39,7 +39,7 @@ def heads(
     with part_bars() as report:
         files = write_heads(
             out, images, resolution, seed, background, accessories, wide_yaw, images_per_identity, held_out,
-            supersample, workers=count, overwrite=overwrite, progress=partial(report, "heads"),
+            supersample, workers=count, force=force, progress=partial(report, "heads"),
         )  # fmt: skip
     for path in (files.images, files.held_out, files.truth):
         if path.exists():
@@ -49,7 +49,9 @@ def heads(
 @app.command("check")
 def check(
     path: Annotated[Path, typer.Argument(help="Data set: a zip or a folder with dataset.json.")],
-    pictures: Annotated[Path | None, typer.Option(help="Folder for the two pictures; default: beside the data set.")] = None,
+    pictures: Annotated[
+        Path | None, typer.Option(help="Folder for the two pictures, which are replaced; default: beside the data set.")
+    ] = None,
     no_pictures: Annotated[bool, typer.Option("--no-pictures", help="Write no pictures.")] = False,
 ) -> None:
     """Count, judge the camera labels, look for copies, and draw cameras and samples."""
@@ -76,10 +78,10 @@ def preview(
 ) -> None:
     """Draw samples with the world's axes and where the cameras stand: a wrong convention shows at a glance."""
     from ..data.check import check_dataset
-    from ..data.eg3d_format import require_free
+    from ..data.eg3d_format import check_out
     from ..data.preview import write_preview
 
-    require_free(out, force, ".png")
+    check_out(out, force, ".png", path)
     report, data = check_dataset(path)
     _print_report(report)
     for problem in report.problems:

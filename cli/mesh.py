@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .source_options import Device, OfficialLatents, Radius, Seeds, SourcePlace, Truncation
+from .source_options import Device, Force, OfficialLatents, Radius, Seeds, SourcePlace, Truncation
 
 
 def command(
@@ -32,8 +32,10 @@ def command(
     official_latents: OfficialLatents = False,
     radius: Radius = None,
     device: Device = "cpu",
+    force: Force = False,
 ) -> None:
     """Extract meshes with vertex colours, and say whether they are whole."""
+    from ..core.output_paths import require_free
     from ..export.mesh_export import MeshExport, export_mesh, mesh_targets
     from ..export.sources import Source, parse_seeds
     from ..shapes.mesh_extraction import CHUNK
@@ -46,6 +48,7 @@ def command(
         chosen, resolution, None if level is None else Level.parse(level), closed=not open_, cut=cut, largest=largest, picture=picture,
         chunk=chunk or CHUNK,
     )  # fmt: skip
+    require_free([file for target in targets for file in how.files(target)], force)
     opened = Source.open(source, radius=radius, device=device)
     for seed, target in zip(numbers, targets, strict=True):
         with part_bars(f"seed {seed}") as bar:

@@ -8,7 +8,20 @@ from typing import Annotated
 
 import typer
 
-from .source_options import DepthRange, Device, Focal, OfficialLatents, Radius, RenderedAt, Samples, Seeds, SourcePlace, Truncation, What
+from .source_options import (
+    DepthRange,
+    Device,
+    Focal,
+    Force,
+    OfficialLatents,
+    Radius,
+    RenderedAt,
+    Samples,
+    Seeds,
+    SourcePlace,
+    Truncation,
+    What,
+)
 
 
 def command(
@@ -31,9 +44,11 @@ def command(
     radius: Radius = None,
     focal: Focal = None,
     device: Device = "cpu",
+    force: Force = False,
 ) -> None:
     """Draw samples as one picture: seeds, poses, and what of each."""
     from ..core.files import write_atomically
+    from ..core.output_paths import require_free
     from ..export.buffer_pictures import parse_depth_range, parse_what
     from ..export.samples import Drawing, check_grid, contact_of, parse_grid, picture_targets, sample_strips
     from ..export.sheets import png_bytes
@@ -45,6 +60,7 @@ def command(
     layout = None if grid is None else check_grid(parse_grid(grid), 1 if separate else len(numbers))
     drawing = Drawing(parse_what(what), samples, resolution, parse_depth_range(depth_range))
     yaws, pitches = parse_numbers(yaw, "--yaw"), parse_numbers(pitch, "--pitch")
+    require_free(targets, force)
     opened = Source.open(source, radius=radius, focal=focal, device=device)
     with part_bars() as bar:
         strips = sample_strips(

@@ -1,4 +1,4 @@
-"""Options that sample, video and mesh share: what is drawn from, which latents, which cameras, on what device."""
+"""Options that sample, video and mesh share: what is drawn from, which latents, which cameras, on what device, over what."""
 
 from __future__ import annotations
 
@@ -40,4 +40,5 @@ RenderedAt: TypeAlias = Annotated[
 DepthRange: TypeAlias = Annotated[
     str | None, typer.Option("--depth-range", help="Nearest and farthest depth of the colours. [default: what the field's cube allows]")
 ]
+Force: TypeAlias = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
 Device: TypeAlias = Annotated[str, typer.Option("--device", help="cpu or cuda.")]

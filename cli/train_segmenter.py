@@ -29,7 +29,7 @@ def command(
     held_out: Annotated[int, typer.Option(help="Heads, two images each, on which the result is measured.")] = 64,
     seed: Annotated[int, typer.Option(help="Same seed, options and threads: same weights.")] = 0,
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 1,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace weights that exist.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace weights that exist.")] = False,
 ) -> None:
     """Train the segmenter `unet`, the estimator `heads`, or both, on procedural heads with their truth."""
     import torch
@@ -48,8 +48,8 @@ def command(
     wanted = list(TARGETS) if target == "both" else [target]
     plans = [SupervisedPlan(one, steps=steps, batch=batch, seed=seed) for one in wanted]
     for one in wanted:
-        if (out / FOLDERS[one] / "model.safetensors").exists() and not overwrite:
-            raise PriorzooError(f"{out / FOLDERS[one]} holds weights already; add --overwrite or choose another --out")
+        if (out / FOLDERS[one] / "model.safetensors").exists() and not force:
+            raise PriorzooError(f"{out / FOLDERS[one]} holds weights already; --force replaces them")
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

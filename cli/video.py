@@ -8,7 +8,20 @@ from typing import Annotated
 
 import typer
 
-from .source_options import DepthRange, Device, Focal, OfficialLatents, Radius, RenderedAt, Samples, Seeds, SourcePlace, Truncation, What
+from .source_options import (
+    DepthRange,
+    Device,
+    Focal,
+    Force,
+    OfficialLatents,
+    Radius,
+    RenderedAt,
+    Samples,
+    Seeds,
+    SourcePlace,
+    Truncation,
+    What,
+)
 
 
 def command(
@@ -35,8 +48,10 @@ def command(
     radius: Radius = None,
     focal: Focal = None,
     device: Device = "cpu",
+    force: Force = False,
 ) -> None:
     """Make a clip: a camera that goes round heads, or heads that turn into one another."""
+    from ..core.output_paths import require_free
     from ..export.buffer_pictures import parse_depth_range, parse_what
     from ..export.clips import Clip, clip_frames, parse_sway
     from ..export.samples import Drawing, check_grid, parse_grid
@@ -50,6 +65,7 @@ def command(
     layout = None if grid is None else check_grid(parse_grid(grid), len(numbers))
     clip = Clip(kind, frames, path, parse_sway(sway), drawing, layout)
     clip.check_seeds(len(numbers))
+    require_free([out], force)
     opened = Source.open(source, radius=radius, focal=focal, device=device)
     with part_bars() as bar:
         drawn = clip_frames(

@@ -15,6 +15,7 @@ from PIL import Image
 
 from ..core.errors import DataError
 from ..core.files import write_atomically
+from ..core.output_paths import require_free
 
 LABELS_FILE = "dataset.json"
 MIRROR_SUFFIX = "_mirror"
@@ -72,14 +73,15 @@ def labels_json(names: Sequence[str], labels: Iterable[Sequence[float] | np.ndar
     return json.dumps(content).encode()
 
 
-def require_free(out: Path, force: bool, ending: str) -> None:
-    """Raise DataError unless `out` has the right ending and is free, or may be replaced."""
+def check_out(out: Path, force: bool, ending: str, *inputs: str | Path) -> None:
+    """Raise DataError unless `out` has the right ending and is none of the inputs, OutputError unless it can be written and is free
+    or may be replaced.
+    """
     if out.suffix.lower() != ending:
         raise DataError(f"{out}: the name must end in {ending}")
-    if out.is_dir():
-        raise DataError(f"{out}: is a folder")
-    if out.exists() and not force:
-        raise DataError(f"{out}: exists already; --force replaces it")
+    if any(Path(given).resolve() == out.resolve() for given in inputs):
+        raise DataError(f"{out}: is read to make it; give another name to what is written")
+    require_free([out], force)
 
 
 @contextmanager

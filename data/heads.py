@@ -24,6 +24,7 @@ import torch
 from ..core.camera import Camera
 from ..core.errors import DataError
 from ..core.files import write_atomically
+from ..core.output_paths import require_free
 from ..shapes.head_parameters import COLOURS, SCALARS, HeadParameters, sample_heads
 from ..shapes.head_render import BACKGROUNDS, HeadImages, render_heads
 from .eg3d_format import add_entry, encode_png, image_name, labels_json
@@ -212,7 +213,7 @@ def write_heads(
     held_out: int = 64,
     supersample: int = 2,
     workers: int = 1,
-    overwrite: bool = False,
+    force: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> HeadsFiles:
     """Render a heads data set and write its files, whole or not at all.
@@ -221,7 +222,8 @@ def write_heads(
     one thread), `progress(done, total)` is called as images are written.
 
     Raises:
-        DataError: an option out of range, a name without .zip, a file that exists (unless `overwrite`).
+        DataError: an option out of range, a name without .zip.
+        OutputError: a file that exists (unless `force`) or cannot be written.
 
     >>> import tempfile
     >>> files = write_heads(tempfile.mkdtemp() + "/heads.zip", images=2, resolution=16, held_out=1)
@@ -230,9 +232,7 @@ def write_heads(
     """
     files = HeadsFiles.of(out)
     plan = HeadsPlan(images, resolution, seed, background, accessories, wide_yaw, images_per_identity, held_out, supersample)
-    for path in (files.images, files.held_out, files.truth):
-        if path.exists() and not overwrite:
-            raise DataError(f"{path}: exists already; ask for overwriting, or choose another name")
+    require_free((files.images, files.held_out, files.truth), force)
     names = [image_name(i) for i in range(plan.total)]
     labels = plan_camera(plan, range(plan.total)).label().numpy()
     with ExitStack() as stack:

@@ -15,7 +15,7 @@ from ..core.errors import DataError
 from .archive import Archive
 from .camera_files.eg3d_labels import label_numbers, parse_labels
 from .dataset import Dataset
-from .eg3d_format import LABELS_FILE, add_entry, encode_png, mirror_name, mirrored_from, new_zip, require_free
+from .eg3d_format import LABELS_FILE, add_entry, check_out, encode_png, mirror_name, mirrored_from, new_zip
 
 TRUTH_FILE = "truth.json"
 
@@ -62,10 +62,11 @@ def mirror(source: str | Path, out: str | Path, *, force: bool = False, progress
         progress: called with (images done, images in all).
 
     Raises:
-        DataError: a set that holds mirror images already, a truth file, a damaged set, an `out` that exists.
+        DataError: a set that holds mirror images already, a truth file, a damaged set, an `out` that is `source`.
+        OutputError: an `out` that exists or cannot be written.
     """
     source, out = Path(source), Path(out)
-    require_free(out, force, ".zip")
+    check_out(out, force, ".zip", source)
     archive = Archive(source)
     if TRUTH_FILE in archive.names():
         raise DataError(f"{source}: is a file of truth, not of images; truth is known of the images as rendered only, mirror those")

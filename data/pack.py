@@ -20,7 +20,7 @@ from .camera_files.formats import read_cameras
 from .camera_files.frame import CameraFrame, packed_intrinsics
 from .camera_files.matching import match_cameras
 from .check import label_problems
-from .eg3d_format import LABELS_FILE, add_entry, encode_png, image_name, labels_json, new_zip, require_free
+from .eg3d_format import LABELS_FILE, add_entry, check_out, encode_png, image_name, labels_json, new_zip
 from .picture import ALPHA, PICTURE_SUFFIXES, crop_box, open_picture, square_pixels
 from .world import on_sphere, world_of
 
@@ -193,10 +193,11 @@ def pack(
         progress: called with (images done, images in all).
 
     Raises:
-        DataError: naming the file and the frame.
+        DataError: naming the file and the frame; an `out` that is one of the inputs.
+        OutputError: an `out` that exists or cannot be written.
     """
     options, out = options or PackOptions(), Path(out)
-    require_free(out, force, ".zip")
+    check_out(out, force, ".zip", images, cameras)
     pictures = _Pictures(Path(images), options.crop)
     form, frames = read_cameras(cameras, options.cameras_format, radius=options.radius, focal=options.focal)
     matched = match_cameras(str(cameras), frames, pictures.names, skip=options.unmatched == "skip")

@@ -46,6 +46,14 @@ class MeshExport:
         if self.format == "mrc" and (self.picture or self.largest or self.cut or not self.closed):
             raise PriorzooError("--format mrc writes the field, not a mesh: --picture, --largest-component, --cut and --open do not apply")
 
+    def files(self, target: Path) -> list[Path]:
+        """Everything that is written for ``target``: itself, its report, and perhaps its picture.
+
+        >>> [file.name for file in MeshExport(picture=True).files(Path("a.glb"))]
+        ['a.glb', 'a.json', 'a.png']
+        """
+        return [target, target.with_suffix(".json"), *([target.with_suffix(".png")] if self.picture else [])]
+
 
 @dataclass
 class Exported:
@@ -77,11 +85,12 @@ def export_mesh(
         field, resolution=how.resolution, level=how.level, chunk=how.chunk, device=source.device, progress=progress
     )  # fmt: skip
     facts = {"seed": seed, "truncation": truncation, "official_latents": official, **_facts(volume)}
-    report_path = target.with_suffix(".json")
+    files = how.files(target)
+    report_path = files[1]
     if how.format == "mrc":
         save_volume(volume, target)
         write_text_atomically(report_path, json.dumps(facts, indent=1) + "\n")
-        return Exported([target, report_path], None, None)
+        return Exported(files, None, None)
     mesh = surface_of(volume, closed=how.closed, cut=how.cut)
     found = measure_mesh(mesh)
     mesh = colour_mesh(largest_component(mesh) if how.largest else mesh, field, chunk=how.chunk, device=source.device)
@@ -89,9 +98,7 @@ def export_mesh(
     facts |= {"closed": how.closed, "cut": how.cut, "components_found": found.components, "mesh": report.to_plain()}
     save_mesh(mesh, target)
     write_text_atomically(report_path, json.dumps(facts, indent=1) + "\n")
-    files = [target, report_path]
     if how.picture:
-        files.append(target.with_suffix(".png"))
         with write_atomically(files[-1]) as beside:
             beside.write_bytes(png_bytes(mesh_picture(mesh)))
     return Exported(files, report, found)

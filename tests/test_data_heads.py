@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 from priorzoo.core.camera import Camera
-from priorzoo.core.errors import DataError
+from priorzoo.core.errors import DataError, OutputError
 from priorzoo.data.dataset import Dataset
 from priorzoo.data.eg3d_format import image_name
 from priorzoo.data.heads import (
@@ -128,10 +128,10 @@ def test_cameras_follow_the_asked_law() -> None:
 def test_an_existing_file_is_kept_unless_asked(files: HeadsFiles, tmp_path: Path) -> None:
     target = tmp_path / "a.zip"
     (tmp_path / "a.truth.zip").write_bytes(b"precious")
-    with pytest.raises(DataError, match=r"a\.truth\.zip: exists already"):
+    with pytest.raises(OutputError, match=r"a\.truth\.zip: exists already; --force replaces it"):
         write_heads(target, 2, 16, held_out=0)
     assert not target.exists() and (tmp_path / "a.truth.zip").read_bytes() == b"precious"
-    write_heads(target, 2, 16, held_out=0, overwrite=True)
+    write_heads(target, 2, 16, held_out=0, force=True)
     assert zipfile.is_zipfile(tmp_path / "a.truth.zip") and not (tmp_path / "a.held_out.zip").exists()
 
 
@@ -159,7 +159,7 @@ def test_overwriting_that_fails_keeps_the_old_files(files: HeadsFiles, tmp_path:
 
     monkeypatch.setattr(heads_module, "_truth_json", failing)
     with pytest.raises(KeyboardInterrupt):
-        write_heads(tmp_path / "a.zip", 2, 16, seed=9, held_out=1, overwrite=True)
+        write_heads(tmp_path / "a.zip", 2, 16, seed=9, held_out=1, force=True)
     assert contents(old) == before and len(list(tmp_path.iterdir())) == 3
 
 

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from priorzoo.cli.data import app
 from priorzoo.core.camera import Camera
-from priorzoo.core.errors import DataError
+from priorzoo.core.errors import DataError, OutputError
 from priorzoo.data.check import check_dataset, require_sound
 from priorzoo.data.dataset import Dataset
 from priorzoo.data.heads import HeadsFiles, HeadsPlan, plan_camera, plan_heads, write_heads
@@ -98,9 +98,18 @@ def test_a_set_that_is_mirrored_already_is_refused(heads: HeadsFiles, mirrored: 
         mirror(mirrored.path, tmp_path / "out.zip")
     with pytest.raises(DataError, match=r"heads\.truth\.zip: is a file of truth"):
         mirror(heads.truth, tmp_path / "out.zip")
-    with pytest.raises(DataError, match=r"heads\.zip: exists already; --force"):
-        mirror(heads.images, heads.images)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_file_that_is_read_is_not_written(heads: HeadsFiles, mirrored: Dataset, tmp_path: Path) -> None:
+    before = heads.images.read_bytes()
+    (tmp_path / "other.zip").symlink_to(heads.images)
+    for out in (heads.images, tmp_path / "other.zip"):
+        with pytest.raises(DataError, match=rf"{out.name}: is read to make it; give another name"):
+            mirror(heads.images, out, force=True)
+    assert heads.images.read_bytes() == before
+    with pytest.raises(OutputError, match=r"both\.zip: exists already; --force"):
+        mirror(heads.images, mirrored.path)
 
 
 def test_names_that_differ_in_the_suffix_alone(tmp_path: Path) -> None:
@@ -174,4 +183,4 @@ def test_command_line(heads: HeadsFiles, tmp_path: Path) -> None:
     assert "images      10 of 32 x 32 pixels, 5 of them mirror images" in shown.output
     assert "view        mean 13.4" in shown.output and Image.open(picture).size[0] > 1000
     again = run.invoke(app, ["preview", str(out), str(picture)])
-    assert isinstance(again.exception, DataError) and "exists already" in str(again.exception)
+    assert isinstance(again.exception, OutputError) and "exists already" in str(again.exception)

@@ -29,7 +29,7 @@ from camera_file_writers import (
 from PIL import Image
 from priorzoo.cli.data import app
 from priorzoo.core.camera import Camera
-from priorzoo.core.errors import DataError
+from priorzoo.core.errors import DataError, OutputError
 from priorzoo.data.camera_files.frame import pinhole
 from priorzoo.data.check import check_dataset, require_sound
 from priorzoo.data.dataset import Dataset
@@ -191,11 +191,18 @@ def test_aim_any_packs_cameras_that_look_past(tmp_path: Path) -> None:
 def test_an_existing_file_is_kept_unless_forced(tmp_path: Path) -> None:
     images, cameras, out = folder(tmp_path / "in"), labels(tmp_path / "c.json"), tmp_path / "out.zip"
     out.write_bytes(b"precious")
-    with pytest.raises(DataError, match=r"out\.zip: exists already; --force replaces it"):
+    with pytest.raises(OutputError, match=r"out\.zip: exists already; --force replaces it"):
         pack(images, cameras, out)
     assert out.read_bytes() == b"precious"
     pack(images, cameras, out, force=True)
     assert len(Dataset(out)) == 3
+    packed = out.read_bytes()
+    for given in ((out, cameras), (images, out)):
+        with pytest.raises(DataError, match=r"out\.zip: is read to make it; give another name"):
+            pack(*given, out, force=True)
+    assert out.read_bytes() == packed
+    with pytest.raises(OutputError, match=r"c\.json/out\.zip: cannot be written: .*c\.json is a file, not a folder"):
+        pack(images, cameras, cameras / "out.zip")
     for wrong, message in ((tmp_path / "out.tar", r"must end in \.zip"), (tmp_path / "in", "must end in")):
         with pytest.raises(DataError, match=message):
             pack(images, cameras, wrong)

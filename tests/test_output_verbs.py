@@ -135,6 +135,28 @@ def test_the_command_line_makes_all_three_from_shipped_heads(tmp_path, monkeypat
     assert sorted(p.name for p in Path().iterdir()) == ["each", "m", "s.png", "v.gif"]
 
 
+@pytest.mark.parametrize(
+    ("words", "file"),
+    [
+        (["sample", "--seeds", "0", "--samples", "4", "--out", "a.png"], "a.png"),
+        (["sample", "--seeds", "0-1", "--samples", "4", "--separate", "--out", "d"], "d/seed0001.png"),
+        (["video", "--seeds", "0", "--frames", "2", "--samples", "4", "--out", "a.gif"], "a.gif"),
+        (["mesh", "--resolution", "16", "--out", "a.glb"], "a.glb"),
+        (["mesh", "--resolution", "16", "--out", "a.glb"], "a.json"),
+        (["mesh", "--resolution", "16", "--picture", "--out", "a.glb"], "a.png"),
+    ],
+)
+def test_a_file_that_exists_is_replaced_only_when_told(words, file, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path(file).parent.mkdir(exist_ok=True)
+    Path(file).write_text("precious")
+    assert main([words[0], HEADS, *words[1:]]) == 2
+    assert f"error: {file}: exists already; --force replaces it" in capsys.readouterr().err
+    assert Path(file).read_text() == "precious" and len(list(Path(file).parent.iterdir())) == 1
+    assert main([words[0], HEADS, *words[1:], "--force"]) == 0
+    assert Path(file).read_bytes() != b"precious"
+
+
 def test_the_command_line_takes_an_official_pickle(official, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["sample", str(official), "--seeds", "0", "--official-latents", "--what", "image,image_raw,depth", "--samples", "4"]) == 0
@@ -163,6 +185,9 @@ def test_the_command_line_takes_an_official_pickle(official, tmp_path, monkeypat
         (["sample", HEADS, "--device", "tpu"], "--device must be cpu or cuda"),
         (["sample", HEADS, "--device", "cpu:x"], "--device must be cpu, cuda or cuda:N"),
         (["sample", HEADS, "--depth-range", "3,2"], "expected the nearest and the farthest depth"),
+        (["sample", HEADS, "--out", "/proc/x/b.png"], "/proc/x/b.png: cannot be written: "),
+        (["video", HEADS, "--out", "/dev/null/a.gif"], "/dev/null is a file, not a folder"),
+        (["mesh", HEADS, "--out", "/dev/null/meshes"], "/dev/null is a file, not a folder"),
         (["video", HEADS, "--out", "a.avi"], "clips are written as .mp4, .gif"),
         (["video", HEADS, "--fps", "0"], "--fps must be from 1 to 240, got 0"),
         (["video", HEADS, "--sway", "0.3"], "expected yaw and pitch"),

@@ -193,7 +193,7 @@ def test_the_command_writes_weights_card_and_pictures(tmp_path: Path, capsys: py
     assert {"model.safetensors", "card.json", "confusion_plain.png", "examples_plain.png"} <= names
     assert {path.name for path in (tmp_path / "shape_heads").iterdir()} >= {"model.safetensors", "examples_plain.png"}
     assert main(arguments) == 2
-    assert "holds weights already; add --overwrite" in capsys.readouterr().err
+    assert "holds weights already; --force" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

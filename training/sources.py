@@ -110,5 +110,5 @@ def _heads(spec: Any, folder: Path, progress: bool) -> tuple[Path, Path | None, 
     if not all(path.exists() for path in (files.images, files.truth, held_out) if path is not None):
         total = spec.images + spec.held_out * spec.images_per_identity
         with Progress("heads", total, shown=progress) as bar:
-            write_heads(files.images, **options, overwrite=True, workers=os.cpu_count() or 1, progress=lambda done, _: bar.update(done))
+            write_heads(files.images, **options, force=True, workers=os.cpu_count() or 1, progress=lambda done, _: bar.update(done))
     return files.images, held_out, files.truth

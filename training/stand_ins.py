@@ -78,7 +78,7 @@ def heads_data(recipe: Recipe, path: Path) -> Path:
     if not isinstance(side, int):
         raise PriorzooError(f"stand-ins: backbone {recipe.backbone.name} has no option image_resolution to make images for")
     options = {"seed": FRONTAL_SEED, "held_out": 0, "wide_yaw": 0.0, "images_per_identity": 1, "supersample": 1}
-    return write_heads(path, HEADS, side, overwrite=True, **options).images  # type: ignore[arg-type]
+    return write_heads(path, HEADS, side, force=True, **options).images  # type: ignore[arg-type]
 
 
 def random_start(recipe: Recipe, folder: Path) -> Path:
