@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def command(
     recipe: Annotated[str, typer.Argument(help="Recipe with variants: a shipped name or the path of a YAML file.")],
     overrides: Annotated[list[str] | None, typer.Argument(help="Changes to all variants: training.images=4000")] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="The ablation's folder. [default: runs/<recipe>]")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="The ablation's folder.", show_default="runs/<recipe>")] = None,
     only: Annotated[str, typer.Option("--only", help="Some of the variants, separated by commas.")] = "",
     allow_changes: Annotated[bool, typer.Option("--allow-changes", help="Continue although the recipe has changed.")] = False,
     devices: Annotated[int | None, typer.Option("--devices", help="Devices to train and measure on.", min=1)] = None,

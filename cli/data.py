@@ -16,16 +16,18 @@ app = typer.Typer(help="Make, mirror, check and look at data sets in the EG3D fo
 @app.command("heads")
 def heads(
     out: Annotated[Path, typer.Argument(help="OUT.zip; OUT.held_out.zip and OUT.truth.zip are written beside it.")],
-    images: Annotated[int, typer.Option(help="Training images.")] = 2000,
+    images: Annotated[int, typer.Option(help="Training images.", min=1)] = 2000,
     resolution: Annotated[int, typer.Option(help="Pixels a side, a power of two.")] = 64,
     background: Annotated[str, typer.Option(help="plain (white), gradient or textured.")] = "plain",
     seed: Annotated[int, typer.Option(help="Same seed and options: same bytes.")] = 0,
     accessories: Annotated[bool, typer.Option(help="Hats, glasses, earrings, necklaces.")] = False,
     wide_yaw: Annotated[float, typer.Option(help="Share of images with yaw uniform in +-1 rad; the others are N(0, 0.3).")] = 0.5,
-    images_per_identity: Annotated[int, typer.Option(help="Cameras per head.")] = 2,
-    held_out: Annotated[int, typer.Option(help="Identities that no training image shows.")] = 64,
-    supersample: Annotated[int, typer.Option(help="Rays along one side of an edge pixel.")] = 2,
-    workers: Annotated[int | None, typer.Option(help="Processes; default: all cores. The bytes do not depend on it.")] = None,
+    images_per_identity: Annotated[int, typer.Option(help="Cameras per head.", min=1)] = 2,
+    held_out: Annotated[int, typer.Option(help="Identities that no training image shows.", min=0)] = 64,
+    supersample: Annotated[int, typer.Option(help="Rays along one side of an edge pixel.", min=1)] = 2,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes; the bytes do not depend on how many.", min=1, show_default="all cores")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
 ) -> None:
     """Render procedural heads with known depth, normals and labels in the EG3D data set format."""
@@ -50,7 +52,7 @@ def heads(
 def check(
     path: Annotated[Path, typer.Argument(help="Data set: a zip or a folder with dataset.json.")],
     pictures: Annotated[
-        Path | None, typer.Option(help="Folder for the two pictures, which are replaced; default: beside the data set.")
+        Path | None, typer.Option(help="Folder for the two pictures, which are replaced.", show_default="beside the data set")
     ] = None,
     no_pictures: Annotated[bool, typer.Option("--no-pictures", help="Write no pictures.")] = False,
 ) -> None:
@@ -102,7 +104,7 @@ def pack(
     crop: Annotated[
         str, typer.Option(help="none (refuses what is not square), centre, or the side in pixels of a centred square.")
     ] = "none",
-    resolution: Annotated[int | None, typer.Option(help="Pixels a side, a power of two; default: that of the images.")] = None,
+    resolution: Annotated[int | None, typer.Option(help="Pixels a side, a power of two.", show_default="that of the images")] = None,
     alpha: Annotated[str, typer.Option(help="What stands behind transparent pixels: refuse, white or black.")] = "refuse",
     unmatched: Annotated[str, typer.Option(help="Images without camera and cameras without image: refuse or skip.")] = "refuse",
     orient: Annotated[str, typer.Option(help="keep; z_up: z is up, -y the front; cameras: up and front are the cameras' mean.")] = "keep",
@@ -118,7 +120,9 @@ def pack(
     radius: Annotated[float, typer.Option(help="Distance of the cameras in world units.")] = 2.7,
     focal: Annotated[float, typer.Option(help="deep3d: focal length in widths of the packed image.")] = 4.2647,
     aim: Annotated[str, typer.Option(help="origin (refuses cameras that do not see the origin) or any.")] = "origin",
-    workers: Annotated[int | None, typer.Option(help="Threads; default: all cores. The bytes do not depend on it.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Threads; the bytes do not depend on how many.", min=1, show_default="all cores")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT.zip.")] = False,
 ) -> None:
     """Make a data set of images and cameras: checked, cut, resized, brought into the world of the labels."""

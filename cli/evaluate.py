@@ -20,11 +20,15 @@ DEVICES = ("auto", "cpu", "cuda")
 def command(
     run: Annotated[str, typer.Argument(help="A run or checkpoint folder, a .safetensors file, an official .pkl, or a shipped name.")],
     overrides: Annotated[list[str] | None, typer.Argument(help="Changes to how it is measured, such as evaluation.images=256.")] = None,
-    recipe: Annotated[str | None, typer.Option("--recipe", help="Take data and protocol from this recipe. [default: the run's]")] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="The result's .json file. [default: results/ in the run]")] = None,
-    data: Annotated[Path | None, typer.Option("--data", help="Where generated heads are kept. [default: data/ in the run]")] = None,
+    recipe: Annotated[
+        str | None, typer.Option("--recipe", help="Take data and protocol from this recipe.", show_default="the run's")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="The result's .json file.", show_default="results/ in the run")] = None,
+    data: Annotated[Path | None, typer.Option("--data", help="Where generated heads are kept.", show_default="data/ in the run")] = None,
     device: Annotated[str, typer.Option("--device", help="auto (the recipe's), cpu or cuda.")] = "auto",
-    devices: Annotated[int | None, typer.Option("--devices", help="How many share the work. [default: training.devices]", min=1)] = None,
+    devices: Annotated[
+        int | None, typer.Option("--devices", help="How many share the work.", show_default="training.devices", min=1)
+    ] = None,
 ) -> None:
     """Measure images and shapes by the run's own recipe, or by another's, and write the result with its protocol.
 

@@ -16,18 +16,24 @@ def command(
     out: Annotated[Path, typer.Option("--out", help="A file (.glb, .ply, .obj, .mrc), or a folder for a file a seed.")] = Path("meshes"),
     seeds: Seeds = "0",
     form: Annotated[
-        str | None, typer.Option("--format", help="glb, ply, obj, or mrc (the field itself). [default: glb, or the ending of --out]")
+        str | None, typer.Option("--format", help="glb, ply, obj, or mrc (the field itself).", show_default="glb, or the ending of --out")
     ] = None,
-    resolution: Annotated[int, typer.Option("--resolution", help="Points of the grid along a side of the field's cube.")] = 256,
+    resolution: Annotated[
+        int, typer.Option("--resolution", min=4, max=1024, help="Points of the grid along a side of the field's cube.")
+    ] = 256,
     level: Annotated[
         str | None,
-        typer.Option("--level", help="opacity:O, density:D, raw:R (published: raw:10), distance:D. [default: opacity:0.5, or distance:0]"),
+        typer.Option(
+            "--level", help="opacity:O, density:D, raw:R (published: raw:10), distance:D.", show_default="opacity:0.5, or distance:0"
+        ),
     ] = None,
     cut: Annotated[float, typer.Option("--cut", help="Share of the side that is emptied at every face first (published: 0.117).")] = 0.0,
     open_: Annotated[bool, typer.Option("--open", help="Leave the mesh open where the cube cuts it, instead of capping it.")] = False,
     largest: Annotated[bool, typer.Option("--largest-component", help="Keep the component of the largest area alone.")] = False,
     picture: Annotated[bool, typer.Option("--picture", help="Write a .png of the mesh too: front, three quarters, side.")] = False,
-    chunk: Annotated[int | None, typer.Option("--chunk", min=1, help="Points queried together: bounds memory. [default: 131072]")] = None,
+    chunk: Annotated[
+        int | None, typer.Option("--chunk", min=1, help="Points queried together: bounds memory.", show_default="131072")
+    ] = None,
     truncation: Truncation = 1.0,
     official_latents: OfficialLatents = False,
     radius: Radius = None,

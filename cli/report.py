@@ -13,7 +13,7 @@ def command(
         list[str],
         typer.Argument(help="Runs, checkpoints or shipped weights (the first is the reference), or one ablation folder."),
     ],
-    out: Annotated[Path | None, typer.Option("--out", help="The page. [default: report.html in the first folder]")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="The page.", show_default="report.html in the first folder")] = None,
     heads: Annotated[int, typer.Option("--heads", min=1, help="Latents drawn side by side.")] = 4,
     resolution: Annotated[int, typer.Option("--resolution", min=16, help="Side of their pictures in pixels.")] = 96,
 ) -> None:

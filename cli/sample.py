@@ -34,7 +34,7 @@ def command(
     what: What = "image",
     grid: Annotated[
         str | None,
-        typer.Option("--grid", help="Rows x columns of seeds. [default: a square; one seed a row where each has several pictures]"),
+        typer.Option("--grid", help="Rows x columns of seeds.", show_default="a square; one seed a row where each has several pictures"),
     ] = None,
     separate: Annotated[bool, typer.Option("--separate", help="One file a seed in the folder --out: seed0000.png, ...")] = False,
     official_latents: OfficialLatents = False,

@@ -18,10 +18,10 @@ OfficialLatents: TypeAlias = Annotated[
     bool, typer.Option("--official-latents", help="Draw z by numpy's RandomState(seed), as the published scripts do.")
 ]
 Radius: TypeAlias = Annotated[
-    float | None, typer.Option("--radius", help="Distance of the cameras from the origin. [default: the checkpoint's, or 2.7]")
+    float | None, typer.Option("--radius", help="Distance of the cameras from the origin.", show_default="the checkpoint's, or 2.7")
 ]
 Focal: TypeAlias = Annotated[
-    float | None, typer.Option("--focal", help="Focal length in image widths. [default: 4.2647; ShapeNet Cars: 1.7074]")
+    float | None, typer.Option("--focal", help="Focal length in image widths.", show_default="4.2647; ShapeNet Cars: 1.7074")
 ]
 What: TypeAlias = Annotated[
     str,
@@ -32,13 +32,14 @@ What: TypeAlias = Annotated[
     ),
 ]
 Samples: TypeAlias = Annotated[
-    int | None, typer.Option("--samples", min=4, help="Coarse and as many fine samples a ray. [default: the model's own]")
+    int | None, typer.Option("--samples", min=4, help="Coarse and as many fine samples a ray.", show_default="the model's own")
 ]
 RenderedAt: TypeAlias = Annotated[
-    int | None, typer.Option("--resolution", min=4, help="Side of the volume rendering in pixels. [default: the model's own]")
+    int | None, typer.Option("--resolution", min=4, help="Side of the volume rendering in pixels.", show_default="the model's own")
 ]
 DepthRange: TypeAlias = Annotated[
-    str | None, typer.Option("--depth-range", help="Nearest and farthest depth of the colours. [default: what the field's cube allows]")
+    str | None,
+    typer.Option("--depth-range", help="Nearest and farthest depth of the colours.", show_default="what the field's cube allows"),
 ]
 Force: TypeAlias = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
 Device: TypeAlias = Annotated[str, typer.Option("--device", help="cpu or cuda.")]

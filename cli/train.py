@@ -10,20 +10,19 @@ import typer
 from .process_options import Devices, Nodes, process_changes
 
 if TYPE_CHECKING:
-    from ..core.recipe import Recipe
     from ..training.dry_run import DryRun
 
 
 def command(
     recipe: Annotated[str, typer.Argument(help="Shipped recipe, path of a YAML file, NAME@variant, or (with --resume) a run folder.")],
     overrides: Annotated[list[str] | None, typer.Argument(help="Changes to the recipe: training.batch=4 priors.skin.weight=50")] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="The run folder. [default: runs/<recipe>]")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="The run folder.", show_default="runs/<recipe>")] = None,
     variant: Annotated[str | None, typer.Option("--variant", help="Variant of the recipe.")] = None,
     devices: Devices = None,
     nodes: Nodes = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the newest checkpoint.")] = False,
     allow_changes: Annotated[bool, typer.Option("--allow-changes", help="Resume although the recipe has changed.")] = False,
-    data_folder: Annotated[Path | None, typer.Option("--data", help="Where generated heads are kept. [default: the run]")] = None,
+    data_folder: Annotated[Path | None, typer.Option("--data", help="Where generated heads are kept.", show_default="the run")] = None,
     dry: Annotated[
         bool, typer.Option("--dry-run", help="Two steps of two images at full size, then nothing is left; missing files get stand-ins.")
     ] = False,
@@ -86,15 +85,13 @@ def try_out(source: str, overrides: tuple[str, ...], variant: str | None, out: P
     with tempfile.TemporaryDirectory(prefix="priorzoo-dry-run-") if out is None else nullcontext(str(out)) as folder:
         typer.echo("dry run: on one process, whatever training.devices and training.nodes say")
         found = dry_run(small, Path(folder), say=lambda line: typer.echo(f"dry run: {line}"))
-    print_dry_run(found, small)
+    print_dry_run(found)
 
 
-def print_dry_run(found: DryRun, recipe: Recipe) -> None:
-    """Print parameters, the terms of the first step, seconds by phase, and what the length of ``recipe`` would take."""
+def print_dry_run(found: DryRun) -> None:
+    """Print parameters, the terms of the first step, seconds by phase and peak memory."""
     from rich.console import Console
     from rich.table import Table
-
-    from ..training.phase_clock import duration
 
     console = Console()
     parts = Table("part", "parameters")
@@ -115,10 +112,5 @@ def print_dry_run(found: DryRun, recipe: Recipe) -> None:
     blind = [name for name, term in found.terms.items() if term.pixels == 0]
     if blind:
         typer.echo(f"saw no pixel in these images: {', '.join(blind)}")
-    kimg = found.clock.seconds_for(1000)
-    total = found.clock.seconds_for(recipe.training.images)
     typer.echo(f"peak memory {found.peak_memory / 2**30:.2f} GiB while the steps ran")
-    typer.echo(
-        f"at this pace, on this one {found.device} device: {duration(kimg)} for 1,000 images, {duration(total)} for the recipe's "
-        f"{recipe.training.images:,}"
-    )
+    typer.echo("first steps are slow ones: `priorzoo plan` measures how long the training takes")

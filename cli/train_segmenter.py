@@ -20,7 +20,7 @@ def command(
     target: Annotated[str, typer.Option(help="classes (segmenter), shape (depth and normals) or both.")] = "classes",
     data: Annotated[
         Path | None,
-        typer.Option(help="A heads data set with its truth beside it; default: heads rendered now."),
+        typer.Option(help="A heads data set with its truth beside it.", show_default="heads rendered now"),
     ] = None,
     images: Annotated[int, typer.Option(help="Training images to render, two per head.")] = 2048,
     resolution: Annotated[int, typer.Option(help="Pixels a side of rendered heads, a power of two.")] = 64,

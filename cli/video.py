@@ -31,16 +31,20 @@ def command(
     kind: Annotated[
         str, typer.Option("--kind", help="orbit: all seeds side by side; interpolation: one head through all seeds.")
     ] = "orbit",
-    frames: Annotated[int, typer.Option("--frames", help="Frames of the whole clip, which is closed.")] = 120,
-    fps: Annotated[float, typer.Option("--fps", help="Frames a second; a .gif rounds to hundredths of a second.")] = 30.0,
+    frames: Annotated[int, typer.Option("--frames", min=1, help="Frames of the whole clip, which is closed.")] = 120,
+    fps: Annotated[
+        float, typer.Option("--fps", help="Frames a second; a .gif rounds to hundredths of a second.")
+    ] = 30.0,
     path: Annotated[str, typer.Option("--path", help="Of an interpolation in w: cubic or linear.")] = "cubic",
     sway: Annotated[
         str | None,
-        typer.Option("--sway", help="Half the width of the orbit: yaw,pitch in radians. [default: 0.35,0.25; interpolation: 0,0]"),
+        typer.Option("--sway", help="Half the width of the orbit: yaw,pitch in radians.", show_default="0.35,0.25; interpolation: 0,0"),
     ] = None,
     truncation: Truncation = 1.0,
     what: What = "image",
-    grid: Annotated[str | None, typer.Option("--grid", help="Rows x columns of seeds in an orbit. [default: a square or a column]")] = None,
+    grid: Annotated[
+        str | None, typer.Option("--grid", help="Rows x columns of seeds in an orbit.", show_default="a square or a column")
+    ] = None,
     official_latents: OfficialLatents = False,
     samples: Samples = None,
     resolution: RenderedAt = None,

@@ -141,3 +141,28 @@ def test_the_python_interface_is_whole():
     assert priorzoo.create_prior("ssr", region="skin").registry_name == "ssr"
     with pytest.raises(AttributeError, match="no attribute"):
         _ = priorzoo.nothing
+
+
+def _commands(verb):
+    """Every command of a verb with its words: the verb's own, or each of its group's."""
+    import typer
+    from priorzoo.cli.main import application
+
+    group = typer.main.get_group(application(verb))
+    found = group.commands[verb]
+    inner = getattr(found, "commands", None)
+    return [([verb], found)] if inner is None else [([verb, name], command) for name, command in inner.items()]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_default_is_shown_in_the_help(verb, capsys, monkeypatch):
+    """Rich takes what stands in brackets in a help text for markup and drops it: defaults in words are show_default's."""
+    monkeypatch.setenv("COLUMNS", "400")
+    for words, command in _commands(verb):
+        assert main([*words, "--help"]) == 0
+        shown = " ".join(capsys.readouterr().out.split())
+        for parameter in command.params:
+            text = getattr(parameter, "help", None) or ""
+            assert "[default" not in text and "default: " not in text, f"{words}: {text}"
+            if isinstance(parameter.show_default, str):
+                assert f"[default: ({parameter.show_default})]" in shown, f"{words}: {parameter.name}"

@@ -22,7 +22,7 @@ from priorzoo.export.mesh_export import MeshExport, export_mesh, mesh_targets
 from priorzoo.export.mesh_picture import fitting_camera, mesh_picture
 from priorzoo.export.sheets import BACKDROP
 from priorzoo.export.sources import Source
-from priorzoo.shapes.mesh_extraction import extract_mesh
+from priorzoo.shapes.mesh_extraction import LEAST, MOST, extract_mesh
 from priorzoo.shapes.mesh_levels import Level
 from priorzoo.shapes.meshes import Mesh
 
@@ -173,7 +173,6 @@ def test_the_command_line_takes_an_official_pickle(official, tmp_path, monkeypat
             ["mesh", HEADS, "--level", "density:1e6", "--resolution", "16"],
             "nothing crosses the level density:1e+06: the field's",
         ),
-        (["mesh", HEADS, "--resolution", "2"], "from 4 to 1024 points"),
         (["mesh", "heads_eg3d_bas"], "did you mean 'heads_eg3d_base'?"),
         (["mesh", HEADS, "--out", "a.stl"], ".stl is not written"),
         (["sample", HEADS, "--grid", "1x2", "--seeds", "0-3"], "--grid 1x2 has 2 places for 4 seeds"),
@@ -200,6 +199,21 @@ def test_what_cannot_be_done_is_refused_with_a_reason(words, said, tmp_path, mon
     error = capsys.readouterr().err
     assert error.startswith("error: ") and said in error and "Traceback" not in error
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "limit"),
+    [
+        (["mesh", HEADS, "--resolution", "2"], LEAST), (["mesh", HEADS, "--resolution", "1025"], MOST),
+        (["mesh", HEADS, "--chunk", "0"], 1), (["video", HEADS, "--frames", "0"], 1),
+        (["data", "heads", "a.zip", "--workers", "0"], 1), (["data", "pack", "a", "b", "a.zip", "--workers", "-3"], 1),
+    ],
+)  # fmt: skip
+def test_numbers_out_of_range_are_refused_by_name(words, limit, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert words[-2] in error and re.search(rf"\b{limit}\b", error) and list(tmp_path.iterdir()) == []
 
 
 def test_help_of_the_three_imports_no_torch(capsys):
