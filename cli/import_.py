@@ -17,9 +17,15 @@ def command(
     verbose: Annotated[bool, typer.Option("--verbose", help="Print matched names too, one a line.")] = False,
 ) -> None:
     """Read an official checkpoint inertly and write it as safetensors and a card; every verb that takes a run takes the folder."""
+    from ..core.errors import CheckpointError
     from ..training.foreign import import_checkpoint
 
-    foreign = import_checkpoint(source, out)
+    try:
+        foreign = import_checkpoint(source, out)
+    except CheckpointError as error:
+        if source.exists() and not begins_as_pickle(source):
+            raise CheckpointError(f"{error}; an official EG3D or BallGAN .pkl is expected") from error
+        raise
     print_names(foreign, verbose)
     options = foreign.checkpoint.options
     typer.echo(
@@ -29,6 +35,14 @@ def command(
     for note in foreign.checkpoint.notes:
         typer.echo(f"note: {note}")
     typer.echo(str(out))
+
+
+def begins_as_pickle(path: Path) -> bool:
+    """Whether the first byte is that of a pickle, its opcode PROTO."""
+    if not path.is_file():
+        return False
+    with open(path, "rb") as file:
+        return file.read(1) == b"\x80"
 
 
 def print_names(foreign: Foreign, verbose: bool) -> None:

@@ -214,6 +214,15 @@ def test_a_refused_file_leaves_nothing_behind(tmp_path, capsys):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_what_is_no_pickle_is_told_what_is_expected(pair, tmp_path, capsys):
+    whole = stored(tmp_path, pair).read_bytes()
+    files = {"scene.glb": b"glTF\x02\x00\x00\x00", "card.json": b"{}", "half.pkl": whole[: len(whole) // 2], "zip.pkl": b"PK\x03\x04rest"}
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+        assert main(["import", str(tmp_path / name), str(tmp_path / "out")]) == 2
+        assert ("an official EG3D or BallGAN .pkl is expected" in capsys.readouterr().err) == (name != "half.pkl"), name
+
+
 def test_earlier_weights_are_not_overwritten(pair, tmp_path, capsys):
     path, out = stored(tmp_path, pair), tmp_path / "out"
     assert main(["import", str(path), str(out)]) == 0
