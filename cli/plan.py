@@ -66,7 +66,7 @@ def print_plan(plan: Plan, memory: int | None) -> None:
     from rich.table import Table
 
     from ..training.phase_clock import duration
-    from ..training.planning import gibibytes, held_bytes
+    from ..training.planning import held_bytes, shown_bytes, shown_operations
 
     first, last = plan.probes[0], plan.probes[-1]
     parts = Table("part", "parameters")
@@ -76,10 +76,12 @@ def print_plan(plan: Plan, memory: int | None) -> None:
     parts.add_section()
     parts.add_row("sum", f"{sum(first.parameters.values()):,}")
     Console().print(parts)
-    typer.echo(f"weights, averages, gradients and optimisers: {gibibytes(held_bytes(first.parameters))}")
-    measured = ", ".join(f"{gibibytes(p.peak)} at {p.micro_batch}" for p in plan.probes)
-    typer.echo(f"peak memory by micro-batch, measured on {first.device}: {measured}; each further sample {gibibytes(plan.each)}")
-    typer.echo(f"arithmetic: {first.flops_for(1000) / 1e12:,.1f} TFLOP for 1,000 images (products and convolutions)")
+    typer.echo(f"weights, averages, gradients and optimisers: {shown_bytes(held_bytes(first.parameters))}")
+    measured = ", ".join(f"{shown_bytes(p.peak)} at {p.micro_batch}" for p in plan.probes)
+    typer.echo(f"peak memory by micro-batch, measured on {first.device}: {measured}; each further sample {shown_bytes(plan.each)}")
+    if first.device == "cpu":
+        typer.echo("on a CPU that is the memory of the whole process: the interpreter and its libraries are in it")
+    typer.echo(f"arithmetic: {shown_operations(first.flops_for(1000))} for 1,000 images (products and convolutions)")
     kimg, total = last.clock().seconds_for(1000), last.clock().seconds_for(plan.images)
     typer.echo(f"time, measured on one {first.device} device here: {duration(kimg)} for 1,000 images")
     several = f" on {plan.devices} such devices at best" if plan.devices > 1 else ""
@@ -91,6 +93,6 @@ def print_plan(plan: Plan, memory: int | None) -> None:
     fits = plan.micro_batch(memory)
     if fits:
         several = f"{plan.accumulated(fits)} of them one after the other" if plan.accumulated(fits) > 1 else "all at once"
-        typer.echo(f"{share}; in {gibibytes(memory)} fits training.micro_batch={fits} ({gibibytes(plan.peak(fits))}), {several}")
+        typer.echo(f"{share}; in {shown_bytes(memory)} fits training.micro_batch={fits} ({shown_bytes(plan.peak(fits))}), {several}")
     for warning in plan.warnings(memory):
         typer.echo(f"warning: {warning}")

@@ -93,6 +93,8 @@ def print_dry_run(found: DryRun) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from ..training.planning import shown_bytes
+
     console = Console()
     parts = Table("part", "parameters")
     terms = Table("term of the generator's loss", "value", "weight", "pixels", "norm of its gradient", title="first step")
@@ -112,5 +114,5 @@ def print_dry_run(found: DryRun) -> None:
     blind = [name for name, term in found.terms.items() if term.pixels == 0]
     if blind:
         typer.echo(f"saw no pixel in these images: {', '.join(blind)}")
-    typer.echo(f"peak memory {found.peak_memory / 2**30:.2f} GiB while the steps ran")
+    typer.echo(f"peak memory {shown_bytes(found.peak_memory)} while the steps ran")
     typer.echo("first steps are slow ones: `priorzoo plan` measures how long the training takes")

@@ -32,9 +32,7 @@ def command(
         str, typer.Option("--kind", help="orbit: all seeds side by side; interpolation: one head through all seeds.")
     ] = "orbit",
     frames: Annotated[int, typer.Option("--frames", min=1, help="Frames of the whole clip, which is closed.")] = 120,
-    fps: Annotated[
-        float, typer.Option("--fps", help="Frames a second; a .gif rounds to hundredths of a second.")
-    ] = 30.0,
+    fps: Annotated[float, typer.Option("--fps", help="Frames a second; a .gif rounds to hundredths of a second.")] = 30.0,
     path: Annotated[str, typer.Option("--path", help="Of an interpolation in w: cubic or linear.")] = "cubic",
     sway: Annotated[
         str | None,

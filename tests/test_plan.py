@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +169,21 @@ def test_the_command_says_what_fits(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert told["micro_batch"] == 2 and told["bytes_per_sample"] == 2 * GIB and told["seconds_in_all"] == pytest.approx(3000)
     assert main(["plan", "ffhq/eg3d_ssr", "--memory", "8"]) == 2
     assert "error: --memory: '8' is no amount of memory" in capsys.readouterr().err
+
+
+def test_small_figures_are_shown_in_small_units(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is printed as zero that is not; and what a CPU's peak holds besides is said, of a GPU's not."""
+    flops = {"Gmain": 4e6, "R1": 0.0}
+    probes = [probe(n, (0.3 + 0.001 * n), flops=flops if n == 1 else {}) for n in (1, 2)]
+    monkeypatch.setattr(planning, "plan", lambda recipe, say: Plan(probes, batch=8, images=16_000))
+    assert main(["plan", "heads/eg3d_base"]) == 0
+    shown = capsys.readouterr().out
+    assert "308.22 MiB at 1, 309.25 MiB at 2; each further sample 1.02 MiB" in shown and "optimisers: 0.27 KiB" in shown
+    assert "4.0 GFLOP for 1,000 images" in shown and "0.00" not in shown
+    assert "on a CPU that is the memory of the whole process" in shown
+    probes = [replace(one, device="cuda") for one in probes]
+    assert main(["plan", "heads/eg3d_base"]) == 0
+    assert "whole process" not in capsys.readouterr().out
 
 
 def test_two_samples_that_do_not_fit_here_leave_one(monkeypatch: pytest.MonkeyPatch) -> None:

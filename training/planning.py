@@ -112,7 +112,7 @@ class Plan:
         """Return what somebody with so much memory should know."""
         fits = self.micro_batch(memory)
         if not fits:
-            return [f"not even one sample fits: {gibibytes(self.peak(1))} are needed; {_SAVING}"]
+            return [f"not even one sample fits: {shown_bytes(self.peak(1))} are needed; {_SAVING}"]
         if self.group is not None and fits < min(self.group, self.share):
             return [
                 f"a micro-batch of {fits} is smaller than the group of {self.group} over which the discriminator compares images "
@@ -124,13 +124,24 @@ class Plan:
 _SAVING = "training.checkpoint_rendering=true and training.precision=bf16-mixed need less memory"
 
 
-def gibibytes(number: float) -> str:
-    """Return bytes in words.
+def shown_bytes(number: float) -> str:
+    """Return bytes in words, in the unit of their size.
 
-    >>> gibibytes(3 * 2**29)
-    '1.50 GiB'
+    >>> shown_bytes(3 * 2**29), shown_bytes(5.5 * 2**20), shown_bytes(100)
+    ('1.50 GiB', '5.50 MiB', '0.10 KiB')
     """
-    return f"{number / 2**30:.2f} GiB"
+    unit, size = next(((u, s) for u, s in (("GiB", 2**30), ("MiB", 2**20)) if number >= s), ("KiB", 2**10))
+    return f"{number / size:.2f} {unit}"
+
+
+def shown_operations(number: float) -> str:
+    """Return floating-point operations in words, in the unit of their number.
+
+    >>> shown_operations(1.26e15), shown_operations(4.2e10), shown_operations(2e5)
+    ('1,260.0 TFLOP', '42.0 GFLOP', '0.2 MFLOP')
+    """
+    unit, size = next(((u, s) for u, s in (("TFLOP", 1e12), ("GFLOP", 1e9)) if number >= s), ("MFLOP", 1e6))
+    return f"{number / size:,.1f} {unit}"
 
 
 def read_memory(text: str) -> int:
