@@ -56,7 +56,10 @@ def test_two_steps_of_two_images_from_stand_ins_are_written_and_resumed(recipe: 
     shown = " ".join(capsys.readouterr().out.split())
     assert "stand in for start.pkl, which is not there" in shown and "stand in for faces.zip" in shown
     assert "2 steps of 2 images by micro-batches of 1" in shown and "resumed with every number as it was" in shown
-    assert "for the recipe's 1,000" in shown
+    told = [line for line in shown.split("dry run: ") if line.startswith("step ")]
+    assert [line.split(" ", 4)[4].split()[0] for line in told] == ["Gmain", "prior/density_tv", "Dmain", "R1", "Gmain", "Dmain"]
+    assert told[3].strip() == "step 1 of 2: R1" and told[4].strip() == "step 2 of 2: Gmain"
+    assert "`priorzoo plan` measures how long the training takes" in shown, "first steps say nothing about the others"
     told = json.loads(Path("kept/dry_run.json").read_text())
     assert len(told["seconds"]) == 2 and all(0 < s < 60 for s in told["seconds"])
     assert told["seconds"][1] < sum(told["clock"]["seconds"].values()), "the lazy phases run in the first step alone"
@@ -96,8 +99,7 @@ def test_a_terms_value_and_gradient_are_those_of_the_whole_batch(recipe: Path, t
     """By micro-batches of 1 and all at once, as everywhere; and a gradient grows with its weight."""
 
     def terms(*overrides: str) -> dict[str, Any]:
-        small = load_recipe(recipe, (*SMALL_BATCH, *overrides), check_files=False)
-        return dry_run(small, tmp_path / str(len(list(tmp_path.iterdir()))), steps=1).terms
+        return dry_run(small(recipe, *overrides), tmp_path / str(len(list(tmp_path.iterdir()))), steps=1).terms
 
     one, both, double = terms(), terms("training.micro_batch=2"), terms("priors.smooth.weight=4")
     for name in ("prior/smooth", "prior/density_tv"):
@@ -106,6 +108,46 @@ def test_a_terms_value_and_gradient_are_those_of_the_whole_batch(recipe: Path, t
         assert one[name].pixels == both[name].pixels
     assert double["prior/smooth"].gradient == pytest.approx(2 * one["prior/smooth"].gradient, rel=1e-4)
     assert double["prior/smooth"].value == pytest.approx(one["prior/smooth"].value, rel=1e-5)
+
+
+def small(recipe: Path, *overrides: str) -> Recipe:
+    return load_recipe(recipe, (*SMALL_BATCH, *overrides), check_files=False)
+
+
+ADAPTIVE = ("objective.augmentation.probability=0.5", "objective.augmentation.interval=2", "objective.augmentation.images=64")
+
+
+@pytest.mark.parametrize("precision", ["32-true", "16-mixed"])
+def test_a_resumed_training_goes_on_as_the_one_that_was_not_stopped(precision: str, recipe: Path, tmp_path: Path) -> None:
+    """The weights, both moments, ADA's probability, the loss scales and the losses themselves after one more step, bit for bit."""
+    dry_run(small(recipe, *ADAPTIVE, f"training.precision={precision}"), tmp_path / "run", steps=3, go_on=True)
+
+
+@pytest.mark.parametrize(
+    ("owner", "named"),
+    [
+        ("objective.EG3DObjective", r"objective\.augmentation\.probability"),
+        ("precision.LossScale", r"scales\.Gmain\.(factor|passes)"),
+    ],
+)
+def test_a_lost_state_is_found_out(owner: str, named: str, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"priorzoo.training.{owner}.restore", lambda *_: None)
+    with pytest.raises(CheckpointError, match=rf"000000004: {named} is not the same after resuming"):
+        dry_run(small(recipe, *ADAPTIVE, "training.precision=16-mixed"), tmp_path / "run")
+
+
+def test_what_no_state_shows_is_found_out_by_one_more_step(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = dry_run_module.Trainer.start
+
+    def start(trainer: Any) -> None:
+        real(trainer)
+        if trainer.step:
+            trainer.optimisers["discriminator"].param_groups[0]["lr"] *= 2
+
+    monkeypatch.setattr(dry_run_module.Trainer, "start", start)
+    dry_run(small(recipe), tmp_path / "unseen", steps=1)
+    with pytest.raises(CheckpointError, match=r"model\.discriminator\..* is not the same one step after resuming"):
+        dry_run(small(recipe), tmp_path / "seen", steps=1, go_on=True)
 
 
 def test_a_checkpoint_that_loses_a_number_is_found_out(recipe: Path, tmp_path: Path, monkeypatch) -> None:
@@ -119,7 +161,7 @@ def test_a_checkpoint_that_loses_a_number_is_found_out(recipe: Path, tmp_path: P
 
     monkeypatch.setattr(dry_run_module.Trainer, "start", start)
     with pytest.raises(CheckpointError, match=r"average\.generator\.backbone\.mapping\.w_avg is not the same after resuming"):
-        dry_run(load_recipe(recipe, SMALL_BATCH, check_files=False), tmp_path / "run", steps=1)
+        dry_run(small(recipe), tmp_path / "run", steps=1)
 
 
 def test_stand_ins_are_for_what_is_missing_alone(recipe: Path, tmp_path: Path) -> None:

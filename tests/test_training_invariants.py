@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import analytic
@@ -16,6 +19,8 @@ from priorzoo.core.streams import Stream
 from priorzoo.data.heads import write_heads
 from priorzoo.priors.base import Prior, PriorResult
 from priorzoo.training.checkpoints import checkpoint_folders, read_checkpoint
+from priorzoo.training.objective import Phase
+from priorzoo.training.phase_clock import BESIDE, PhaseClock
 from priorzoo.training.sources import open_sources
 from priorzoo.training.trainer import Trainer, train
 
@@ -150,6 +155,30 @@ def test_micro_batches_do_not_matter(heads: Path, tmp_path: Path, size: int) -> 
         assert gradients[0][phase].keys() == gradients[1][phase].keys() and gradients[0][phase]
         for name, expected in gradients[0][phase].items():
             assert torch.allclose(gradients[1][phase][name], expected, rtol=1e-6, atol=1e-12), (phase, name)
+
+
+def test_every_phase_is_run_within_what_is_around(heads: Path, tmp_path: Path) -> None:
+    given = recipe(heads, {"tv": TV})
+    trainer = Trainer(given, tmp_path, open_sources(given, tmp_path))
+    trainer.start()
+    seen: list[str] = []
+
+    @contextmanager
+    def noted(who: str, phase: Phase) -> Iterator[None]:
+        seen.append(f"{who} begins {phase.name}")
+        yield
+        seen.append(f"{who} ends {phase.name}")
+
+    with trainer.runner.around(partial(noted, "outer")), trainer.runner.around(partial(noted, "inner")):
+        trainer.train_step()
+    trainer.train_step()
+    expected = [f"{what} {phase.name}" for phase in trainer.phases for what in ("outer begins", "inner begins", "inner ends", "outer ends")]
+    assert seen == expected and len(trainer.phases) == 3
+    clock = PhaseClock.of(trainer)
+    trainer.step = 0
+    with clock.timing(trainer):
+        trainer.train_step()
+    assert list(clock.seconds) == [*(phase.name for phase in trainer.phases), BESIDE] and all(s > 0 for s in clock.seconds.values())
 
 
 def test_a_seed_gives_the_same_run(heads: Path, tmp_path: Path) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -62,11 +64,12 @@ class DryRun:
     stand_ins: list[str] = field(default_factory=list)
 
 
-def dry_run(recipe: Recipe, folder: Path, *, steps: int = 2, say: Callable[[str], None] = lambda _: None) -> DryRun:
+def dry_run(recipe: Recipe, folder: Path, *, steps: int = 2, go_on: bool = False, say: Callable[[str], None] = lambda _: None) -> DryRun:
     """Train ``steps`` steps of the recipe in ``folder``, write a checkpoint and resume it; files that are missing get stand-ins.
 
-    ``say`` is told what is done and what stands in; ``folder`` then holds the run, what stood in, and ``dry_run.json``. Raises what
-    training raises, and CheckpointError when the resumed training is not the one that was written.
+    ``go_on``: one more step of the training and of the resumed one, which must give the same numbers (bit for bit; a GPU need not add
+    in the same order twice). ``say`` is told what is done and what stands in; ``folder`` then holds the run, what stood in, and
+    ``dry_run.json``. Raises what training raises, and CheckpointError when the resumed training is not the one that was written.
     """
     told: list[str] = []
     recipe = with_stand_ins(recipe, folder / "stand_ins", told.append)
@@ -81,19 +84,33 @@ def dry_run(recipe: Recipe, folder: Path, *, steps: int = 2, say: Callable[[str]
     plan = recipe.training
     say(f"{steps} steps of {plan.batch} images by micro-batches of {plan.micro_batch or plan.batch} on {device}")
     found = DryRun(parameter_counts(trainer), {}, PhaseClock.of(trainer), device=str(device), stand_ins=told)
+    say("every term of the generator's loss, and its gradient")
     found.terms = seen_terms(trainer, trainer.micro_batches())
     forget_peak(device)
-    for _ in range(steps):
-        with found.clock.timing(trainer):
+    for number in range(1, steps + 1):
+        with trainer.runner.around(partial(_told, say, f"step {number} of {steps}")), found.clock.timing(trainer):
             trainer.train_step()
         found.seconds.append(sum(found.clock.seconds[phase] for phase in ran(trainer, found.clock)))
     found.peak_memory = peak_memory(device)
+    say("a checkpoint")
     place = trainer.save()
     found.checkpoint = sum(file.stat().st_size for file in place.iterdir())
-    require_resumed(trainer, recipe, place)
+    say("the training resumed from it")
+    again = resumed(trainer)
+    require_same(trainer, again, f"{place}: {{}} is not the same after resuming")
+    if go_on:
+        for one in (trainer, again):
+            one.train_step()
+        require_same(trainer, again, f"{place}: {{}} is not the same one step after resuming")
     write_text_atomically(folder / "dry_run.json", json.dumps({**asdict(found), **circumstances()}, indent=1) + "\n")
     say(f"checkpoint of {found.checkpoint / 1e6:.0f} MB written, and resumed with every number as it was")
     return found
+
+
+@contextmanager
+def _told(say: Callable[[str], None], step: str, phase: Phase) -> Iterator[None]:
+    say(f"{step}: {phase.name}")
+    yield
 
 
 def ran(trainer: Trainer, clock: PhaseClock) -> list[str]:
@@ -136,7 +153,7 @@ def _seen_in(trainer: Trainer, phase: Phase, micros: Sequence[MicroBatch]) -> di
     for micro in micros:
         with trainer.precision.autocast(), trainer.precision.products():
             terms = phase.terms(micro)
-        totals = totals or trainer.runner._totals(phase, micros, terms)
+        totals = totals or trainer.runner.totals(phase, micros, terms)
         for term in terms:
             seen = out.setdefault(term.name, TermSeen(0.0, term.weight, None, 0.0))
             share = term.share(totals[term.name])
@@ -153,22 +170,42 @@ def _seen_in(trainer: Trainer, phase: Phase, micros: Sequence[MicroBatch]) -> di
     return out
 
 
-def require_resumed(trainer: Trainer, recipe: Recipe, checkpoint: Path) -> None:
-    """Open the run again from its checkpoint and compare it with the training that wrote it, number by number; raises CheckpointError."""
-    again = Trainer(recipe, trainer.folder, trainer.sources, fabric=trainer.fabric)
+def resumed(trainer: Trainer) -> Trainer:
+    """Return the training that the newest checkpoint of this one's run gives."""
+    again = Trainer(trainer.recipe, trainer.folder, trainer.sources, fabric=trainer.fabric)
     again.start()
-    if (again.step, again.images) != (trainer.step, trainer.images):
-        raise CheckpointError(f"{checkpoint}: resumes at step {again.step}, was written at {trainer.step}")
-    one, two = every_tensor(trainer), every_tensor(again)
-    differ = [name for name in one if name not in two or not torch.equal(one[name], two[name])] + [name for name in two if name not in one]
-    if differ:
-        raise CheckpointError(f"{checkpoint}: {differ[0]} is not the same after resuming")
+    return again
 
 
-def every_tensor(trainer: Trainer) -> dict[str, Tensor]:
-    """Return all numbers of a training by name: models, averages, priors, optimisers."""
+def require_same(one: Trainer, other: Trainer, complaint: str) -> None:
+    """Compare two trainings number by number; raises CheckpointError: ``complaint`` with the first name that differs."""
+    first, second = every_number(one), every_number(other)
+    for name in {**first, **second}:
+        if not _equal(first.get(name), second.get(name)):
+            raise CheckpointError(complaint.format(name))
+
+
+def _equal(one: Any, other: Any) -> bool:
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        return torch.equal(one, other)
+    return repr(one) == repr(other)  # a sum that is not a number equals itself
+
+
+def every_number(trainer: Trainer) -> dict[str, Any]:
+    """Return all that a training is, by name: models, averages, priors, optimisers; position, streams, sums of the losses, the
+    objective's state, loss scales.
+    """
     modules = {"model": trainer.backbone, "average": trainer.average, "priors": trainer.priors.modules}
-    tensors = {f"{part}.{name}": value for part, module in modules.items() for name, value in module.state_dict().items()}
+    numbers = {f"{part}.{name}": value for part, module in modules.items() for name, value in module.state_dict().items()}
     for part, optimiser in trainer.optimisers.items():
-        tensors |= optimiser_tensors(optimiser, {p: f"optimiser of {n}" for n, p in trainer.runner.named(part)})
-    return tensors
+        numbers |= optimiser_tensors(optimiser, {p: f"optimiser of {n}" for n, p in trainer.runner.named(part)})
+    return {**dict(_leaves("", trainer.state())), **numbers}
+
+
+def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """The values inside of nested mappings, by dotted names."""
+    if not isinstance(value, Mapping):
+        yield name, value
+        return
+    for key, inner in value.items():
+        yield from _leaves(f"{name}.{key}" if name else str(key), inner)

@@ -6,11 +6,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
 if TYPE_CHECKING:
+    from .objective import Phase
     from .trainer import Trainer
 
 BESIDE = "data and averages"
@@ -40,22 +41,20 @@ class PhaseClock:
     @contextmanager
     def timing(self, trainer: Trainer) -> Iterator[None]:
         """Time the one step that is run inside, phase by phase."""
-        run, device, inside = trainer.runner.run, trainer.fabric.device, [0.0]
+        device, inside = trainer.fabric.device, 0.0
 
-        def timed(phase: Any, micros: Any) -> Any:
+        @contextmanager
+        def timed(phase: Phase) -> Iterator[None]:
+            nonlocal inside
             begin = now(device)
-            done = run(phase, micros)
-            self.seconds[phase.name] = now(device) - begin
-            inside[0] += self.seconds[phase.name]
-            return done
-
-        trainer.runner.run = timed  # type: ignore[method-assign]
-        begin = now(device)
-        try:
             yield
-        finally:
-            del trainer.runner.run  # the class's own shows again
-            self.seconds[BESIDE] = now(device) - begin - inside[0]
+            self.seconds[phase.name] = now(device) - begin
+            inside += self.seconds[phase.name]
+
+        with trainer.runner.around(timed):
+            begin = now(device)
+            yield
+            self.seconds[BESIDE] = now(device) - begin - inside
 
 
 def now(device: torch.device) -> float:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from ..core.files import write_text_atomically
 from ..core.recipe import Recipe, load_recipe
 from .dry_run import parameter_counts
 from .flop_count import FlopCount
+from .objective import Phase
 from .peak_memory import forget_peak, peak_memory
 from .phase_clock import PhaseClock
 from .sources import open_sources
@@ -51,19 +54,16 @@ def probe(recipe: Recipe, data_folder: Path) -> dict[str, Any]:
 def counted(trainer: Trainer) -> dict[str, float]:
     """Return the operations of every phase of a first step: a multiply-add counts two; products and convolutions alone."""
     flops: dict[str, float] = {}
-    run = trainer.runner.run
 
-    def counted_run(phase: Any, micros: Any) -> None:
+    @contextmanager
+    def counting(phase: Phase) -> Iterator[None]:
         with FlopCount() as counter:
-            run(phase, micros)
+            yield
         flops[phase.name] = float(counter.total)
 
-    trainer.runner.run = counted_run  # type: ignore[method-assign]
     trainer.step = 0
-    try:
+    with trainer.runner.around(counting):
         trainer.train_step()
-    finally:
-        del trainer.runner.run  # the class's own shows again
     return flops
 
 

@@ -5,7 +5,8 @@ Gradients are not averaged by hooks: a step leaves parts out, calls the generato
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -57,6 +58,7 @@ class PhaseRunner:
         }  # fmt: skip
         self.means = RunningMeans([b for b in backbone.generator.buffers() if b.is_floating_point()])
         self.scales = {phase.name: LossScale() for phase in self.phases if precision.scales and not phase.twice}
+        self._around: list[Callable[[Phase], AbstractContextManager[object]]] = []
 
     def named(self, part: str) -> list[tuple[str, nn.Parameter]]:
         """Return a part's parameters under the names that checkpoints give them."""
@@ -66,8 +68,23 @@ class PhaseRunner:
         named = [(f"generator.{n}", p) for n, p in self.backbone.generator.named_parameters()]
         return named + [(f"priors.{n}", p) for n, p in self.priors.modules.named_parameters()]
 
+    @contextmanager
+    def around(self, each: Callable[[Phase], AbstractContextManager[object]]) -> Iterator[None]:
+        """Inside, every phase is run within the context that ``each`` gives for it: to time it, to count, to tell."""
+        self._around.append(each)
+        try:
+            yield
+        finally:
+            self._around.remove(each)
+
     def run(self, phase: Phase, micros: Sequence[MicroBatch]) -> None:
         """Run one phase on this process's micro-batches; raises NonFiniteError."""
+        with ExitStack() as contexts:
+            for each in self._around:
+                contexts.enter_context(each(phase))
+            self._run(phase, micros)
+
+    def _run(self, phase: Phase, micros: Sequence[MicroBatch]) -> None:
         assert self.backbone.discriminator is not None
         trains_generator = phase.part == "generator"
         self.backbone.generator.requires_grad_(trains_generator)
@@ -82,7 +99,7 @@ class PhaseRunner:
             with self.precision.autocast(twice=phase.twice), self.means.moved(len(micro) / self.plan.batch):
                 terms = phase.terms(micro)
             if totals is None:
-                totals = self._totals(phase, micros, terms)
+                totals = self.totals(phase, micros, terms)
             shares = [t.share(totals[t.name]) for t in terms if t.weight != 0.0]
             if shares:
                 loss = torch.stack(shares).sum()
@@ -115,8 +132,11 @@ class PhaseRunner:
         scale.overflowed()
         return True
 
-    def _totals(self, phase: Phase, micros: Sequence[MicroBatch], first: list[Term]) -> dict[str, float]:
-        """Counts over the global batch. Where a term counts its elements and there are several slices, the others are counted first."""
+    def totals(self, phase: Phase, micros: Sequence[MicroBatch], first: list[Term]) -> dict[str, float]:
+        """Return what each term is divided by: its count over the global batch.
+
+        ``first`` are the terms of the first of ``micros``. Where a term counts its elements, the others are computed for that alone.
+        """
         if all(t.count is None for t in first):
             return {t.name: float(self.plan.batch) for t in first}
         sums = {t.name: t.total_count() for t in first}

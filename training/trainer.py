@@ -174,16 +174,19 @@ class Trainer:
         optimisers: dict[str, Tensor] = {}
         for name, optimiser in self.optimisers.items():
             optimisers |= optimiser_tensors(optimiser, {p: n for n, p in self.runner.named(name)})
-        state = {
+        keep = self.recipe.training.checkpoint.keep
+        return write_checkpoint(self.folder, f"{self.images:09d}", Checkpoint(model, optimisers, self.state()), keep)
+
+    def state(self) -> dict[str, Any]:
+        """Return, as plain JSON, what a checkpoint holds beside tensors."""
+        return {
             "images": self.images,
             "streams": {"seed": self.seed, "step": self.step},
             "seconds": self.seconds,
-            "journal": self.journal.sums,
+            "journal": dict(self.journal.sums),
             "objective": self.objective.state(),
             "scales": {name: scale.state() for name, scale in self.runner.scales.items()},
         }
-        keep = self.recipe.training.checkpoint.keep
-        return write_checkpoint(self.folder, f"{self.images:09d}", Checkpoint(model, optimisers, state), keep)
 
     # ------------------------------------------------------------------------------------------------ the loop
 
