@@ -27,7 +27,9 @@ def command(
             "--level", help="opacity:O, density:D, raw:R (published: raw:10), distance:D.", show_default="opacity:0.5, or distance:0"
         ),
     ] = None,
-    cut: Annotated[float, typer.Option("--cut", help="Share of the side that is emptied at every face first (published: 0.117).")] = 0.0,
+    cut: Annotated[
+        str, typer.Option("--cut", help="Share of the side that is emptied at every face first; published: 30/256, as EG3D's script does.")
+    ] = "0",
     open_: Annotated[bool, typer.Option("--open", help="Leave the mesh open where the cube cuts it, instead of capping it.")] = False,
     largest: Annotated[bool, typer.Option("--largest-component", help="Keep the component of the largest area alone.")] = False,
     picture: Annotated[bool, typer.Option("--picture", help="Write a .png of the mesh too: front, three quarters, side.")] = False,
@@ -42,7 +44,7 @@ def command(
 ) -> None:
     """Extract meshes with vertex colours, and say whether they are whole."""
     from ..core.output_paths import require_free
-    from ..export.mesh_export import MeshExport, export_mesh, mesh_targets
+    from ..export.mesh_export import MeshExport, export_mesh, mesh_targets, parse_cut
     from ..export.sources import Source, parse_seeds
     from ..shapes.mesh_extraction import CHUNK
     from ..shapes.mesh_levels import Level
@@ -51,8 +53,8 @@ def command(
     numbers = parse_seeds(seeds)
     targets, chosen = mesh_targets(out, numbers, form)
     how = MeshExport(
-        chosen, resolution, None if level is None else Level.parse(level), closed=not open_, cut=cut, largest=largest, picture=picture,
-        chunk=chunk or CHUNK,
+        chosen, resolution, None if level is None else Level.parse(level), closed=not open_, cut=parse_cut(cut), largest=largest,
+        picture=picture, chunk=chunk or CHUNK,
     )  # fmt: skip
     require_free([file for target in targets for file in how.files(target)], force)
     opened = Source.open(source, radius=radius, device=device)

@@ -12,7 +12,7 @@ import torch
 
 from ..core.errors import PriorzooError, did_you_mean
 from ..core.files import write_atomically, write_text_atomically
-from ..shapes.mesh_extraction import CHUNK, Volume, colour_mesh, sample_volume, surface_of
+from ..shapes.mesh_extraction import CHUNK, PUBLISHED_CUT, Volume, colour_mesh, sample_volume, surface_of
 from ..shapes.mesh_files import WRITERS, save_mesh
 from ..shapes.mesh_levels import Level
 from ..shapes.mesh_topology import MeshReport, largest_component, measure_mesh
@@ -112,6 +112,23 @@ def _facts(volume: Volume) -> dict[str, Any]:
         "threshold": volume.threshold,
         "values": [float(volume.values.min()), float(volume.values.max())],
     }
+
+
+def parse_cut(text: str) -> float:
+    """Read the share of the side that is cut away at every face: a number from 0 to 0.5, or ``published``.
+
+    >>> parse_cut("0.1"), parse_cut("published")
+    (0.1, 0.1171875)
+    """
+    if text == "published":
+        return PUBLISHED_CUT
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0.0 <= share < 0.5:
+        raise PriorzooError(f"--cut {text!r}: expected a share from 0 to below 0.5, or published{did_you_mean(text, ['published'])}")
+    return share
 
 
 def mesh_targets(out: Path, seeds: list[int], form: str | None) -> tuple[list[Path], str]:

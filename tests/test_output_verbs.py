@@ -18,7 +18,7 @@ from analytic import AnalyticSphere
 from PIL import Image
 from priorzoo.cli.main import main
 from priorzoo.core.errors import PriorzooError
-from priorzoo.export.mesh_export import MeshExport, export_mesh, mesh_targets
+from priorzoo.export.mesh_export import MeshExport, export_mesh, mesh_targets, parse_cut
 from priorzoo.export.mesh_picture import fitting_camera, mesh_picture
 from priorzoo.export.sheets import BACKDROP
 from priorzoo.export.sources import Source
@@ -157,11 +157,20 @@ def test_a_file_that_exists_is_replaced_only_when_told(words, file, tmp_path, mo
     assert Path(file).read_bytes() != b"precious"
 
 
+def test_the_published_cut_is_a_whole_number_of_voxels_of_any_grid():
+    """int(30 N / 256) of N voxels at every face: 0.117 is one less on some grids."""
+    for points in range(4, 1025):
+        assert int(parse_cut("published") * points) == 30 * points // 256
+    assert int(parse_cut("0.117") * 256) == 29
+
+
 def test_the_command_line_takes_an_official_pickle(official, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["sample", str(official), "--seeds", "0", "--official-latents", "--what", "image,image_raw,depth", "--samples", "4"]) == 0
     assert np.asarray(Image.open("samples.png")).shape[1] > np.asarray(Image.open("samples.png")).shape[0]
     assert main(["mesh", str(official), "--format", "mrc", "--resolution", "12", "--out", "m", "--level", "raw:10"]) == 0
+    assert main(["mesh", HEADS, "--resolution", "32", "--cut", "published", "--out", "cut.glb"]) == 0
+    assert json.loads(Path("cut.json").read_text(encoding="utf-8"))["cut"] == 30 / 256
     facts = json.loads(Path("m/seed0000.json").read_text(encoding="utf-8"))
     assert facts["level"] == "raw:10" and Path("m/seed0000.mrc").stat().st_size == 1024 + 4 * 12**3
 
@@ -173,6 +182,9 @@ def test_the_command_line_takes_an_official_pickle(official, tmp_path, monkeypat
             ["mesh", HEADS, "--level", "density:1e6", "--resolution", "16"],
             "nothing crosses the level density:1e+06: the field's",
         ),
+        (["mesh", HEADS, "--cut", "publised"], "expected a share from 0 to below 0.5, or published, did you mean 'published'"),
+        (["mesh", HEADS, "--cut", "0.5"], "expected a share from 0"),
+        (["mesh", HEADS, "--cut", "nan"], "expected a share from 0"),
         (["mesh", "heads_eg3d_bas"], "did you mean 'heads_eg3d_base'?"),
         (["mesh", HEADS, "--out", "a.stl"], ".stl is not written"),
         (["sample", HEADS, "--grid", "1x2", "--seeds", "0-3"], "--grid 1x2 has 2 places for 4 seeds"),
