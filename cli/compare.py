@@ -32,6 +32,9 @@ def command(
             raise PriorzooError(f"compare: {ablations[0]} is an ablation, which is compared alone; name its runs to mix them with others")
         _compare_ablation(runs[0], as_json)
         return
+    nowhere = next((run for run in runs if not Path(run).exists()), None)
+    if nowhere is not None:
+        raise PriorzooError(f"{nowhere}: no such run, result file or ablation")
     if len(runs) < 2:
         raise PriorzooError(f"compare needs at least two runs, got {len(runs)}")
     if over_seeds:

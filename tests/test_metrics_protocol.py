@@ -148,5 +148,8 @@ def test_compare_refuses_with_code_2(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "protocol field `seed` is 0 in a and 1 in b" in capsys.readouterr().err
     assert main(["compare", str(tmp_path / "a"), str(tmp_path / "empty")]) == 2
     assert "priorzoo evaluate" in capsys.readouterr().err
+    for words in (["nothere"], [str(tmp_path / "a"), "nothere"], ["nothere.json", str(tmp_path / "a")]):
+        assert main(["compare", *words]) == 2
+        assert "nothere" in (error := capsys.readouterr().err) and ": no such run, result file or ablation" in error
     assert main(["compare", str(tmp_path / "a")]) == 2
     assert "at least two runs, got 1" in capsys.readouterr().err
