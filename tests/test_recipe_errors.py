@@ -152,3 +152,15 @@ def test_nothing_but_a_recipe_error_comes_of_damaged_text(tmp_path, monkeypatch)
 def test_debug_shows_where_an_error_was_raised():
     with pytest.raises(PriorzooError, match="no shipped recipe of that name"):
         main(["show", "heads/none", "--debug"])
+
+
+def test_what_is_said_of_a_file_that_nobody_looked_for_is_the_same_everywhere():
+    """The message, the recipes and the how-to: whose training it is, that having it was not checked, what to begin from otherwise."""
+    (missing,) = [p for p in load_recipe("afhq/eg3d_base", check_files=False).missing if p.key == "init"]
+    root = Path(__file__).resolve().parent.parent
+    recipes = [(root / "recipes" / name).read_text() for name in ("afhq/eg3d_base.yaml", "ffhq/eg3d_base.yaml")]
+    page = " ".join((root / "docs" / "howto" / "ffhq.md").read_text().split())
+    assert "the model that ffhq/eg3d_base trains" in str(missing) and "the model that `ffhq/eg3d_base` trains" in page
+    for text in (str(missing), recipes[0], page):
+        assert "was not checked" in text and "not public" not in text
+    assert "ffhqrebalanced512-64.pkl" in str(missing) and "ffhqrebalanced512-64.pkl" in recipes[0] and "public ffhq512-64" not in recipes[1]

@@ -12,7 +12,10 @@ PUBLIC = {
     "ffhqrebalanced512-128.pkl": _CHECKPOINT,
     "afhqcats512-128.pkl": _CHECKPOINT,
     "shapenetcars128-64.pkl": _CHECKPOINT,
-    "ffhq512-64.pkl": "not public: train ffhq/eg3d_base and give its run, or begin from ffhqrebalanced512-64.pkl",
+    "ffhq512-64.pkl": (
+        "the model that ffhq/eg3d_base trains; whether the published file can be had was not checked: train that recipe and give its run, "
+        "or begin from ffhqrebalanced512-64.pkl"
+    ),
     "FFHQ_512.zip": f"FFHQ, {_PREPARED}",
     "FFHQ_rebalanced_512.zip": f"FFHQ with rare poses repeated, {_PREPARED}",
     "afhq.zip": f"the cats of AFHQv2, {_PREPARED}",
