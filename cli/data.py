@@ -58,7 +58,7 @@ def check(
 ) -> None:
     """Count, judge the camera labels, look for copies, and draw cameras and samples."""
     from ..data.check import check_dataset, require_sound
-    from ..data.preview import write_camera_plot, write_contact_sheet
+    from ..data.preview import write_camera_plot, write_samples_sheet
 
     report, data = check_dataset(path)
     _print_report(report)
@@ -66,7 +66,7 @@ def check(
         folder = pictures if pictures is not None else path.absolute().parent
         cameras, samples = folder / f"{path.stem}.cameras.png", folder / f"{path.stem}.samples.png"
         write_camera_plot(data, cameras)
-        write_contact_sheet(data, samples)
+        write_samples_sheet(data, samples)
         typer.echo(f"pictures    {cameras}  {samples}")
     require_sound(report)
     typer.echo("labels      sound")

@@ -29,7 +29,7 @@ def sheet_indices(count: int, places: int) -> list[int]:
     return [place * count // places for place in range(places)]
 
 
-def contact_sheet(data: Dataset, columns: int = 12, rows: int = 6, tile: int = 128) -> np.ndarray:
+def samples_sheet(data: Dataset, columns: int = 12, rows: int = 6, tile: int = 128) -> np.ndarray:
     """Samples spread evenly over the data set, uint8 [rows * tile, columns * tile, 3]; empty places are white."""
     shown = sheet_indices(len(data), columns * rows)
     sheet = np.full((rows * tile, columns * tile, 3), 255, dtype=np.uint8)
@@ -58,7 +58,7 @@ def sheet_with_axes(data: Dataset, columns: int = 8, rows: int = 6, tile: int = 
     """A contact sheet with the world's axes drawn from the origin into every picture: x red, y green, z blue."""
     from PIL import Image, ImageDraw
 
-    picture = Image.fromarray(contact_sheet(data, columns, rows, tile))
+    picture = Image.fromarray(samples_sheet(data, columns, rows, tile))
     shown = sheet_indices(len(data), columns * rows)
     places, depth = axes_in_picture(Camera.from_label(data.labels[shown]))
     for place in range(len(shown)):
@@ -121,12 +121,12 @@ def write_preview(data: Dataset, path: str | Path) -> None:
         figure.savefig(beside, dpi=100, format="png")
 
 
-def write_contact_sheet(data: Dataset, path: str | Path) -> None:
+def write_samples_sheet(data: Dataset, path: str | Path) -> None:
     """Write samples of the data set as a PNG."""
     from PIL import Image
 
     with write_atomically(path) as beside:
-        Image.fromarray(contact_sheet(data)).save(beside, format="png")
+        Image.fromarray(samples_sheet(data)).save(beside, format="png")
 
 
 def write_camera_plot(data: Dataset, path: str | Path) -> None:

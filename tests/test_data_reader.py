@@ -17,10 +17,10 @@ import torch
 from PIL import Image
 from priorzoo.cli.data import app
 from priorzoo.core.camera import Camera
-from priorzoo.core.errors import DataError
+from priorzoo.core.errors import DataError, OutputError
 from priorzoo.data.check import check_dataset, label_problems, require_sound
 from priorzoo.data.dataset import Dataset
-from priorzoo.data.preview import contact_sheet, write_camera_plot
+from priorzoo.data.preview import samples_sheet, write_camera_plot
 from typer.testing import CliRunner
 
 Entries = dict[str, bytes]
@@ -188,7 +188,7 @@ def test_check_of_sound_data(tmp_path: Path) -> None:
     assert report.focal == pytest.approx((4.2647, 4.2647)) and report.radius == pytest.approx((2.7, 2.7))
     assert report.yaw[2:] == pytest.approx((-0.5, 0.5), abs=1e-5)
     require_sound(report)
-    assert contact_sheet(data, columns=2, rows=2, tile=16).shape == (32, 32, 3)
+    assert samples_sheet(data, columns=2, rows=2, tile=16).shape == (32, 32, 3)
     write_camera_plot(data, tmp_path / "cameras.png")
     assert Image.open(tmp_path / "cameras.png").size[0] > 800
 
@@ -249,7 +249,8 @@ def test_command_line_writes_and_checks(tmp_path: Path) -> None:
     assert made.exit_code == 0, made.output
     assert {p.name for p in tmp_path.iterdir()} == {"h.zip", "h.held_out.zip", "h.truth.zip"}
     again = run.invoke(app, ["heads", str(out), *options])
-    assert isinstance(again.exception, DataError)
+    assert isinstance(again.exception, OutputError)
+    assert run.invoke(app, ["heads", str(out), *options, "--force"]).exit_code == 0
     checked = run.invoke(app, ["check", str(out), "--pictures", str(tmp_path / "pictures")])
     assert checked.exit_code == 0, checked.output
     assert "images      4 of 16 x 16" in checked.output and "labels      sound" in checked.output
