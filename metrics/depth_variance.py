@@ -156,8 +156,8 @@ def surface_of_samples(
 def depth_variance_of_field(field: Field, camera: Camera, protocol: DepthVarianceProtocol = PUBLISHED) -> Tensor:
     """`depth_variance` of a field seen by cameras [B], in squared radii of the camera, [B]; not yet times 1e4.
 
-    The raw output of an occupancy field is its logit; its weights are `occupancy_weights` behind the surface that `surface_of_samples` finds; a density field has
-    alpha_i = 1 - exp(-density_i (t_{i+1} - t_i)), the last interval 1e10 long, and no cut. Raises PriorzooError for other fields.
+    An occupancy field, whose raw output is its logit, has `occupancy_weights` behind the surface that `surface_of_samples` finds; a density
+    field has alpha_i = 1 - exp(-density_i (t_{i+1} - t_i)), the last interval 1e10 long, and no cut. Raises PriorzooError for other fields.
     """
     if field.kind not in ("occupancy", "density"):
         raise PriorzooError(f"depth variance: a field of kind density or occupancy is needed, got {field.kind}")
