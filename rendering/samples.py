@@ -103,3 +103,36 @@ def published_weights(density: Tensor, distances: Tensor, *, last_back: bool = F
     if last_back:
         weights = torch.cat([weights[..., :-1], weights[..., -1:] + 1 - total[..., None]], dim=-1)
     return weights, total
+
+
+def march_occupancies(raw: Tensor, distances: Tensor, far: float | Tensor, *, last_back: bool = False) -> Intervals:
+    """Weights of sorted samples of an occupancy field: alpha_i = sigmoid(raw_i), whatever the distances (GOF, Xu et al. 2021, eq. 4).
+
+    w_i = alpha_i prod_{j<i} (1 - alpha_j), with ln(1 - sigmoid(raw)) = -softplus(raw). ``last_back`` gives the last sample what is left,
+    w += 1 - sum w; ``background_transmittance`` is what was left before. As an edge the last interval ends at ``far``.
+
+    Args: raw logits [B,R,S]; distances [B,R,S], sorted; far: a number or [B,R,1].
+
+    >>> march_occupancies(torch.zeros(1, 1, 2), torch.tensor([[[1.0, 1.5]]]), 2.0).weights.flatten().tolist()
+    [0.5, 0.25]
+    """
+    last = distances[..., -1:]
+    edges = torch.cat([distances, torch.maximum(last, torch.as_tensor(far).to(last).expand_as(last))], dim=-1)
+    reached = F.softplus(raw).cumsum(dim=-1)
+    before = torch.exp(-F.pad(reached[..., :-1], (1, 0)))
+    alpha = raw.sigmoid()
+    if last_back:
+        alpha = torch.cat([alpha[..., :-1], torch.ones_like(last)], dim=-1)
+    weights = alpha * before
+    return Intervals(weights, alpha, distances, edges, weights.sum(dim=-1), torch.exp(-reached[..., -1]))
+
+
+def published_occupancy_weights(raw: Tensor) -> Tensor:
+    """Weights [B,R,S] of `march_occupancies` as they are published: a running product with 1e-10, as in `published_weights`.
+
+    >>> published_occupancy_weights(torch.zeros(1, 1, 2)).flatten().tolist()
+    [0.5, 0.25]
+    """
+    alpha = raw.sigmoid()
+    factors = torch.cat([torch.ones_like(alpha[..., :1]), 1 - alpha + 1e-10], dim=-1)
+    return alpha * factors.cumprod(dim=-1)[..., :-1]

@@ -20,13 +20,14 @@ def stored(name: str) -> dict[str, Tensor]:
         return {key: torch.from_numpy(file[key]) for key in file}
 
 
-def io(dtype: torch.dtype) -> dict[str, Tensor]:
-    """Inputs and outputs in a precision; the random draws, which only the float32 file holds, in the same."""
+def io(dtype: torch.dtype, of: str = "pigan") -> dict[str, Tensor]:
+    """Inputs and outputs in a precision; the random draws, which only the float32 file holds, in the same. ``of``: pigan or gof."""
     if dtype == torch.float32:
-        return stored("pigan_io")
-    return {k: v.to(dtype) for k, v in {**stored("pigan_io"), **stored("pigan_io_f64")}.items()}
+        return stored(f"{of}_io")
+    together = {**stored(f"{of}_io"), **stored(f"{of}_io_f64")}
+    return {k: v.to(dtype) if v.is_floating_point() else v for k, v in together.items()}
 
 
-def weights(dtype: torch.dtype) -> dict[str, Tensor]:
+def weights(dtype: torch.dtype, of: str = "pigan") -> dict[str, Tensor]:
     """The generator's tensors under their published names."""
-    return {k: v.to(dtype) for k, v in stored("pigan_weights").items()}
+    return {k: v.to(dtype) for k, v in stored(f"{of}_weights").items()}

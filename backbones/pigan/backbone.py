@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +16,7 @@ from ...core.errors import PriorzooError
 from ...core.registry import BACKGROUNDS, register_backbone
 from ...core.scene import Field, Rays, Samples, Scene
 from ...core.streams import Streams
-from ...rendering.compositing import expected_depth
+from ...rendering.compositing import Intervals, expected_depth
 from ...rendering.rays import rays_from_camera
 from ...rendering.samples import density_of
 from ..backgrounds.base import Background
@@ -24,7 +24,7 @@ from ..base import Backbone, Execution, Latents, Progress, Sampling, lay_out_wei
 from .discriminators import ProgressiveDiscriminator, Verdict
 from .field import FORWARD, WORLD_UNITS, SirenField
 from .generator import AVERAGE_COUNT, SirenGenerator
-from .options import OWNER, PiGANOptions
+from .options import PiGANOptions
 from .renderer import Rendering, RenderingOptions, render_rays
 from .siren import Folded, SirenNetwork
 
@@ -59,6 +59,7 @@ class PiGAN(Backbone):
     generator: SirenGenerator
     discriminator: ProgressiveDiscriminator
     takes_background = True
+    renders: ClassVar[frozenset[str]] = PROVIDES  # without a background
 
     def __init__(self, *, background: Mapping[str, Any] | None = None, **options: Any) -> None:
         super().__init__()
@@ -80,10 +81,10 @@ class PiGAN(Backbone):
             name = background["name"]
             for flag in ("white_back", "last_back"):
                 if getattr(checked, flag):
-                    raise PriorzooError(f"{OWNER}: {flag} leaves nothing to see of background {name}; set it to false")
+                    raise PriorzooError(f"{checked.owner}: {flag} leaves nothing to see of background {name}; set it to false")
             if checked.density == "softplus" and checked.last_interval == "infinite":
                 raise PriorzooError(
-                    f"{OWNER}: density softplus makes the last sample opaque and hides background {name}; set last_interval to far"
+                    f"{checked.owner}: density softplus makes the last sample opaque and hides background {name}; set last_interval to far"
                 )
         return checked
 
@@ -91,7 +92,7 @@ class PiGAN(Backbone):
     def provides(cls, *, background: Mapping[str, Any] | None = None, **options: Any) -> frozenset[str]:
         """Everything but root-found surfaces; raises PriorzooError for options that contradict each other."""
         cls.options_of(options, background)
-        return PROVIDES if background is None else PROVIDES | BEHIND
+        return cls.renders if background is None else cls.renders | BEHIND
 
     @staticmethod
     def _background(background: Mapping[str, Any] | None) -> Background | None:
@@ -125,7 +126,7 @@ class PiGAN(Backbone):
     def set_execution(self, how: Execution) -> None:
         """Compute as ``how`` says from now on; the field, which is nearly all of it, is not compiled."""
         if how.compile:
-            raise PriorzooError(f"training.compile: {OWNER} cannot do it; set it to false")
+            raise PriorzooError(f"training.compile: {self.options.owner} cannot do it; set it to false")
         lay_out_weights(self, how.memory_format)
         self.rendering = replace(self.rendering, checkpoint=how.checkpoint_rendering)
 
@@ -177,9 +178,11 @@ class PiGAN(Backbone):
         ``sampling`` "deterministic" moves no coarse sample, places fine ones at equal steps of the cumulative distribution, and adds no
         noise. The consumer ``density_noise`` draws where training has noise on the density.
         """
-        missing = needs - (PROVIDES if self.background is None else PROVIDES | BEHIND)
+        missing = needs - (self.renders if self.background is None else self.renders | BEHIND)
         if missing:
-            raise PriorzooError(f"{OWNER} does not render {', '.join(sorted(missing))}; it renders {', '.join(sorted(PROVIDES))}")
+            raise PriorzooError(
+                f"{self.options.owner} does not render {', '.join(sorted(missing))}; it renders {', '.join(sorted(self.renders))}"
+            )
         size = self.options.neural_resolution if resolution is None else resolution
         folded = self._folded(latents)
         field = self._field(folded)
@@ -192,23 +195,29 @@ class PiGAN(Backbone):
             behind, distance = None, None
             if self.background is not None and needs & (BEHIND | COLOURED):
                 behind, distance = self.background(latents.tensors, origins, directions)
-            jitter, u, noise = self._draws(len(like), size * size, streams, sampling or Sampling(), like)
-            result = render_rays(
-                folded,
-                origins / WORLD_UNITS,
-                directions,
-                self.rendering,
-                jitter=jitter,
-                u=u,
-                noise=noise,
-                seen_along=self._seen_along(directions) if needs & COLOURED else None,
-                background=behind,
-            )
+            seen_along = self._seen_along(directions) if needs & COLOURED else None
+            result = self._rendered(folded, origins / WORLD_UNITS, directions, seen_along, behind, streams, sampling or Sampling())
             scene = self._scene(camera, result, size, needs)
             self._show_apart(scene, result, behind, distance, size, needs)
         scene["rays"] = Rays(origins, directions, size, size)
         scene["field"] = field
         return scene
+
+    def _rendered(
+        self,
+        folded: Folded,
+        origins: Tensor,
+        directions: Tensor,
+        seen_along: Tensor | None,
+        behind: Tensor | None,
+        streams: Streams,
+        sampling: Sampling,
+    ) -> Rendering:
+        """March rays [B,R,3] in the network's own units."""
+        jitter, u, noise = self._draws(len(origins), origins.shape[1], streams, sampling, origins)
+        return render_rays(
+            folded, origins, directions, self.rendering, jitter=jitter, u=u, noise=noise, seen_along=seen_along, background=behind
+        )  # fmt: skip
 
     def _seen_along(self, directions: Tensor) -> Tensor:
         return directions.new_tensor(FORWARD).expand_as(directions) if self.options.lock_view_dependence else directions
@@ -248,7 +257,7 @@ class PiGAN(Backbone):
             scene["background_transmittance"] = 1.0 - scene["opacity"]
         if "depth" in needs:
             if self.options.depth == "as_published":
-                depth = (march.weights * distances).sum(dim=-1)
+                depth = self._published_depth(march)
             else:
                 depth = expected_depth(march.weights, distances, self.rendering.far * WORLD_UNITS)
             scene["depth"] = depth.view(-1, 1, size, size)
@@ -258,6 +267,11 @@ class PiGAN(Backbone):
             if "image" in needs:
                 scene["image"] = resized(raw, self.options.image_resolution)
         return scene
+
+    @staticmethod
+    def _published_depth(march: Intervals) -> Tensor:
+        """Distance [B,R] in world units, not divided by the opacity."""
+        return (march.weights * march.distances).sum(dim=-1) * WORLD_UNITS
 
     def _show_apart(
         self, scene: Scene, result: Rendering, behind: Tensor | None, distance: Tensor | None, size: int, needs: frozenset[str]

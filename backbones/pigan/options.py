@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 from ...core.errors import PriorzooError, did_you_mean
 from ...core.options import check_choice, check_number
@@ -13,7 +14,6 @@ from .cameras import MODES, CameraLaw
 from .discriminators import DESIGNS, POOLED_WIDTHS, STRIDED_WIDTHS
 from .renderer import LAST, RenderingOptions
 
-OWNER = "backbone pigan"
 CHOICES = {
     "density": ACTIVATIONS,
     "last_interval": LAST,
@@ -25,6 +25,7 @@ CHOICES = {
 }
 COUNTS = {"z_dim": 1, "hidden": 1, "layers": 1, "samples_fine": 0, "discriminator_channel_max": 1, "discriminator_latent": 1,
           "density_noise_steps": 0, "fade_steps": 0}  # fmt: skip
+Kind = TypeVar("Kind", bound="PiGANOptions")
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,10 @@ class PiGANOptions:
     ``discriminator``: one of ccs, ccs_encoder, strided, progressive, progressive_encoder; each stage's first block fades in over
     ``fade_steps``. ``camera_mode`` and what follows is the camera law, in pi-GAN's angles (radians, pi/2 is frontal): see `CameraLaw`.
     """
+
+    owner: ClassVar[str] = "backbone pigan"  # whose they are, in messages
+    choices: ClassVar[Mapping[str, tuple[str, ...]]] = CHOICES
+    counts: ClassVar[Mapping[str, int]] = COUNTS
 
     z_dim: int = 256
     hidden: int = 256
@@ -75,34 +80,34 @@ class PiGANOptions:
     field_of_view: float = 12.0
 
     @classmethod
-    def from_mapping(cls, options: dict[str, Any]) -> PiGANOptions:
+    def from_mapping(cls: type[Kind], options: dict[str, Any]) -> Kind:
         """Build from keyword options; an unknown one is a PriorzooError with the nearest name."""
-        names = [field.name for field in fields(cls)]
+        names = [field.name for field in fields(cls) if field.init]
         for name in options:
             if name not in names:
-                raise PriorzooError(f"{OWNER}: unknown option {name!r}{did_you_mean(name, names)}; allowed: {', '.join(names)}")
+                raise PriorzooError(f"{cls.owner}: unknown option {name!r}{did_you_mean(name, names)}; allowed: {', '.join(names)}")
         return cls(**options)
 
     def __post_init__(self) -> None:
-        for name, allowed in CHOICES.items():
-            check_choice(OWNER, name, getattr(self, name), allowed)
-        for name, least in COUNTS.items():
+        for name, allowed in self.choices.items():
+            check_choice(self.owner, name, getattr(self, name), allowed)
+        for name, least in self.counts.items():
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise PriorzooError(f"{OWNER}: {name} must be a whole number >= {least}, got {value!r}")
+                raise PriorzooError(f"{self.owner}: {name} must be a whole number >= {least}, got {value!r}")
         fewest = 3 if self.samples_fine else 2
         if self.samples_coarse < fewest:
-            raise PriorzooError(f"{OWNER}: samples_coarse must be at least {fewest}, got {self.samples_coarse}")
-        check_number(OWNER, "density_noise", self.density_noise, least=0.0)
-        check_number(OWNER, "extent", self.extent, above=0.0)
+            raise PriorzooError(f"{self.owner}: samples_coarse must be at least {fewest}, got {self.samples_coarse}")
+        check_number(self.owner, "density_noise", self.density_noise, least=0.0)
+        check_number(self.owner, "extent", self.extent, above=0.0)
         most = 2 ** len(POOLED_WIDTHS if DESIGNS[self.discriminator].pooled else STRIDED_WIDTHS)
         for name in ("neural_resolution", "image_resolution"):
             value = getattr(self, name)
             if not isinstance(value, int) or value < 4 or value & (value - 1):
-                raise PriorzooError(f"{OWNER}: {name} must be a power of two of at least 4, got {value}")
+                raise PriorzooError(f"{self.owner}: {name} must be a power of two of at least 4, got {value}")
         if self.neural_resolution > most:
             raise PriorzooError(
-                f"{OWNER}: neural_resolution {self.neural_resolution} is more than discriminator {self.discriminator} takes, {most}"
+                f"{self.owner}: neural_resolution {self.neural_resolution} is more than discriminator {self.discriminator} takes, {most}"
             )
         self.rendering()
         self.camera_law()

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ...core.errors import PriorzooError
 from ...rendering.compositing import Intervals
+from ...rendering.roots import Surface
 from ...rendering.samples import ACTIVATIONS, density_of, jittered_distances, march_samples, published_weights, resampled_distances
 from ...rendering.sampling import merged_order
 from .blockwise import evaluate_rays
@@ -54,6 +55,7 @@ class Rendering:
     raw: Tensor
     coarse: int
     foreground: Tensor | None = None
+    surface: Surface | None = None
 
 
 def render_rays(
@@ -88,8 +90,8 @@ def render_rays(
     raw, rgb = evaluate(drawn)
     if u is None:
         final = march(raw, drawn, None if noise is None else noise[0])
-        colours = None if rgb is None else _weighted(rgb, final.weights)
-        return Rendering(_finished(colours, final, options, background), final, drawn, raw, count, colours)
+        colours = None if rgb is None else weighted(rgb, final.weights)
+        return Rendering(finished(colours, final, options, background), final, drawn, raw, count, colours)
     with torch.no_grad():
         density = density_of(raw if noise is None else raw + noise[0], options.density)
         fine = resampled_distances(drawn, published_weights(density, drawn)[0], u)
@@ -101,16 +103,17 @@ def render_rays(
     if rgb is not None and rgb_fine is not None:
         # A weighted sum has no order: the weights go back to where the colours are, instead of the colours being sorted.
         weights = torch.zeros_like(raw).scatter(-1, order, final.weights)
-        colours = _weighted(rgb, weights[..., :count]) + _weighted(rgb_fine, weights[..., count:])
-    return Rendering(_finished(colours, final, options, background), final, drawn, raw, count, colours)
+        colours = weighted(rgb, weights[..., :count]) + weighted(rgb_fine, weights[..., count:])
+    return Rendering(finished(colours, final, options, background), final, drawn, raw, count, colours)
 
 
-def _weighted(rgb: Tensor, weights: Tensor) -> Tensor:
+def weighted(rgb: Tensor, weights: Tensor) -> Tensor:
     """Sum over samples: rgb [B,R,S,3], weights [B,R,S] to [B,3,R]."""
     return (rgb * weights[..., None]).sum(dim=2).transpose(1, 2)
 
 
-def _finished(colours: Tensor | None, march: Intervals, options: RenderingOptions, background: Tensor | None) -> Tensor | None:
+def finished(colours: Tensor | None, march: Intervals, options: RenderingOptions, background: Tensor | None) -> Tensor | None:
+    """Colours [B,3,R] of the foreground with white, or ``background`` [B,3,R], behind."""
     if colours is None:
         return None
     if options.white_back:

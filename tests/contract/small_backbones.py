@@ -20,6 +20,9 @@ PIGAN: dict[str, Any] = {
     "z_dim": 4, "hidden": 8, "layers": 2, "neural_resolution": 8, "image_resolution": 16, "samples_coarse": 6, "samples_fine": 6,
     "near": 0.8, "far": 1.2, "discriminator_channel_max": 4, "discriminator_latent": 4,
 }  # fmt: skip
+GOF: dict[str, Any] = {
+    **PIGAN, "samples_coarse": 9, "samples_surface": 6, "interval_max": 0.15, "interval_min": 0.1, "discriminator": "progressive_encoder",
+}  # fmt: skip
 SPHERE = {"name": "sphere", "z_dim": 4, "w_dim": 4, "mapping_layers": 2, "hidden": 8}
 SMALL: dict[str, list[dict[str, Any]]] = {
     "analytic_sphere": [{}],
@@ -28,6 +31,11 @@ SMALL: dict[str, list[dict[str, Any]]] = {
         {**EG3D, "superresolution": "none", "feature_channels": 3, "conditioning": "none", "noise": "none"},
         {**EG3D, "superresolution": "2x", "superresolution_input": 8, "superresolution_channels": (8, 4)},
         {**EG3D, "superresolution": "none", "feature_channels": 3, "background": {"name": "colour", "rgb": [0.2, 0.5, 0.9]}},
+    ],
+    "gof": [
+        GOF,
+        {**GOF, "root_finding": "bisection", "box_warp": False, "last_back": True, "rays": "corners"},
+        {**GOF, "background": SPHERE},
     ],
     "pigan": [
         PIGAN,
@@ -51,6 +59,6 @@ def build(name: str, options: dict[str, Any]) -> Backbone:
         backbone: Backbone = BACKBONES.create(name, **options)
         if name == "ballgan":  # its density starts from zero weights: as if it had learnt something
             torch.nn.init.normal_(backbone.generator.decoder.sigma_out.weight)
-        if name == "pigan":  # its density starts almost flat
-            torch.nn.init.normal_(backbone.generator.siren.final_layer.weight, std=3.0)
+        if name in ("pigan", "gof"):  # their geometry starts almost flat
+            torch.nn.init.normal_(backbone.generator.siren.final_layer.weight)
         return backbone.eval()
