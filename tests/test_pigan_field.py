@@ -112,6 +112,30 @@ def test_block_by_block_is_the_plain_evaluation_in_value_and_gradient(
         assert_close(one, two, atol=1e-10, rtol=1e-9)
 
 
+@pytest.mark.parametrize("onednn", [True, False])
+def test_float32_products_of_either_library_have_the_float64_gradient(onednn: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blockwise, "ONEDNN", onednn and blockwise.ONEDNN)
+    draw = torch.Generator().manual_seed(3)
+    z, origins, directions = torch.randn(1, 16, generator=draw), torch.zeros(1, 9, 3), torch.randn(1, 9, 3, generator=draw) * 0.05
+    distances, found = torch.rand(1, 9, 4, generator=draw), []
+    for dtype in (torch.float32, torch.float64):
+        net = network(dtype)
+        folded = net.folded(*net.mapping_network(z.to(dtype)))
+        raw, rgb = evaluate_rays(folded, *(t.to(dtype) for t in (origins, directions, distances)), seen_along=directions.to(dtype))
+        assert rgb is not None and rgb.dtype == dtype
+        found.append(torch.autograd.grad(raw.sum() / 400 + rgb.sum(), list(net.parameters())))
+    for one, two in zip(*found, strict=True):
+        assert_close(one.double(), two, atol=2e-3 * float(two.abs().max()), rtol=0)
+
+
+def test_products_of_matrices_in_any_order_of_memory() -> None:
+    a, b = torch.randn(5, 7), torch.randn(7, 6)
+    for left in (a, a.T.contiguous().T, torch.randn(5, 9)[:, 2:].copy_(a)):
+        for right in (b, b.T.contiguous().T, torch.randn(7, 8)[:, 1:7].copy_(b)):
+            assert_close(blockwise.product(left, right), a @ b)
+            assert_close(blockwise.affine(left, right.T, torch.arange(6.0)), a @ b + torch.arange(6.0))
+
+
 def test_gradient_of_one_output_alone() -> None:
     net, folded = small()
     origins = torch.full((2, 3, 3), 0.05, dtype=torch.float64)

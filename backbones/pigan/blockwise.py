@@ -1,14 +1,14 @@
 """Evaluating a FiLM-SIREN at all samples of all rays, block by block, with a hand-written backward pass.
 
-As plain operations every layer writes its sums and its sines to memory and reads them back, and new memory has to be cleared: about a
-fifth of the time of the matrix products. Here a block of points goes through all layers while it is in the processor's cache. For the
-backward only the sums before each sine are kept, half of what plain operations keep; sine and cosine are taken again from them.
-`siren.evaluate_plainly` is the readable form with the same values and gradients.
+As plain operations every layer writes its sums and its sines to memory and reads them back. Here a block of points goes through all layers
+while it is in the processor's cache; sines and cosines are kept for the backward, as much as plain operations keep. And the products are
+oneDNN's. `siren.evaluate_plainly` is the readable form with the same values and gradients.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,8 +18,11 @@ from torch.utils.checkpoint import checkpoint as recomputed
 
 from .siren import Folded, evaluate_plainly
 
-BLOCK = 2048
-"""Points of a block for each thread: 2 MB of float32 a layer of 256, a second-level cache's size or two."""
+BLOCK = 1024
+"""Points of a block for each thread: 1 MB of float32 a layer of 256, a second-level cache's size."""
+
+
+ONEDNN = hasattr(torch.ops.mkldnn, "_linear_pointwise")  # absent where torch was built without it
 
 
 def evaluate_rays(
@@ -58,12 +61,25 @@ def _recomputed(folded: Folded, points: Tensor, views: Tensor | None) -> tuple[T
 class _Network:
     """One sample's matrices, unpacked from the flat list of tensors, or their gradients to be added to."""
 
-    def __init__(self, tensors: tuple[Tensor, ...], layers: int, sample: int) -> None:
+    def __init__(self, tensors: Sequence[Tensor], layers: int, sample: int) -> None:
         *own, geometry_weight, geometry_bias, rgb_weight, rgb_bias = tensors
         mine = [t[sample] for t in own]
         self.layers = [(mine[2 * i], mine[2 * i + 1]) for i in range(layers)]
         self.colour = mine[2 * layers :]
         self.geometry, self.rgb = (geometry_weight, geometry_bias), (rgb_weight, rgb_bias)
+
+
+Wave = tuple[Tensor, Tensor]
+"""Sine and cosine of a layer's sums, [n,H]; without a backward to come the cosine is the sums themselves."""
+
+
+@dataclass
+class _Block:
+    """Some points of one sample and what they leave behind for the backward: the waves of all layers, the colours' last."""
+
+    sample: int
+    rows: slice
+    waves: list[Wave]
 
 
 class _Blockwise(torch.autograd.Function):
@@ -72,39 +88,41 @@ class _Blockwise(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, points: Tensor, views: Tensor | None, layers: int, keep: bool, *tensors: Tensor) -> tuple[Tensor, Tensor | None]:
         batch, count, _ = points.shape
-        width = len(tensors[0][0])
-        sums = points.new_empty(batch, layers + (views is not None), count, width) if keep else None
         raw = points.new_empty(batch, count)
         rgb = None if views is None else points.new_empty(batch, count, 3)
-        for sample, rows in _blocks(points, views):
-            network = _Network(tensors, layers, sample)
-            h = points[sample, rows]
-            for i, (weight, bias) in enumerate(network.layers):
-                h = _sum(bias, h, weight, None if sums is None else sums[sample, i, rows]).sin()
-            torch.addmv(network.geometry[1], h, network.geometry[0][0], out=raw[sample, rows])
+        ctx.blocks = []
+        for block in _blocks(points, views):
+            network, rows = _Network(tensors, layers, block.sample), block.rows
+            waves = _waves(network, points[block.sample, rows], keep)
+            h = waves[-1][0]
+            torch.addmv(network.geometry[1], h, network.geometry[0][0], out=raw[block.sample, rows])
             if views is not None and rgb is not None:
-                before = _colour_sum(network, h, views[sample], rows, count, None if sums is None else sums[sample, layers, rows])
-                torch.sigmoid(torch.addmm(network.rgb[1], before.sin(), network.rgb[0].T), out=rgb[sample, rows])
+                waves.append(_colour_wave(network, h, views[block.sample], rows, count, keep))
+                torch.sigmoid(torch.addmm(network.rgb[1], waves[-1][0], network.rgb[0].T), out=rgb[block.sample, rows])
+            if keep:
+                block.waves = waves
+            ctx.blocks.append(block)
         ctx.layers = layers
-        ctx.save_for_backward(points, views, sums, rgb, *tensors)
+        ctx.save_for_backward(points, views, rgb, *tensors)
         ctx.set_materialize_grads(False)
         return raw, rgb
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_raw: Tensor | None, grad_rgb: Tensor | None) -> tuple[Tensor | None, ...]:
-        points, views, sums, rgb, *tensors = ctx.saved_tensors
+        points, views, rgb, *tensors = ctx.saved_tensors
         if grad_raw is None and grad_rgb is None:
             return (None,) * (4 + len(tensors))
         grads = [torch.zeros_like(t, memory_format=torch.contiguous_format) for t in tensors]
         layers, count = ctx.layers, points.shape[1]
-        for sample, rows in _blocks(points, views):
-            network, into = _Network(tuple(tensors), layers, sample), _Network(tuple(grads), layers, sample)
-            before = _sums_again(network, points[sample, rows]) if sums is None else list(sums[sample, :layers, rows])
-            h = before[-1].sin()
+        for block in ctx.blocks:
+            sample, rows = block.sample, block.rows
+            network, into = _Network(tensors, layers, sample), _Network(grads, layers, sample)
+            waves = block.waves or _waves(network, points[sample, rows], True)
+            h = waves[layers - 1][0]
             slope: Tensor | None = None
             if grad_rgb is not None and rgb is not None:
-                seen = _colour_sum(network, h, views[sample], rows, count) if sums is None else sums[sample, layers, rows]
+                seen = waves[layers] if block.waves else _colour_wave(network, h, views[sample], rows, count, True)
                 linear = torch.mul(rgb[sample, rows], 1.0 - rgb[sample, rows]).mul_(grad_rgb[sample, rows])
                 slope = _colour_backward(network, into, h, views[sample], rows, count, seen, linear)
             if grad_raw is not None:
@@ -114,44 +132,44 @@ class _Blockwise(torch.autograd.Function):
                 slope = torch.outer(g, network.geometry[0][0]) if slope is None else slope.addr_(g, network.geometry[0][0])
             assert slope is not None
             for i in reversed(range(layers)):
-                slope.mul_(before[i].cos())
-                h = before[i - 1].sin() if i else points[sample, rows]
-                into.layers[i][0].addmm_(slope.T, h)
+                slope.mul_(waves[i][1])
+                into.layers[i][0].add_(product(slope.T, waves[i - 1][0] if i else points[sample, rows]))
                 into.layers[i][1].add_(slope.sum(dim=0))
-                slope = slope @ network.layers[i][0] if i else slope
+                slope = product(slope, network.layers[i][0]) if i else slope
         return (None, None, None, None, *grads)
 
 
-def _blocks(points: Tensor, views: Tensor | None) -> Iterator[tuple[int, slice]]:
+def _blocks(points: Tensor, views: Tensor | None) -> Iterator[_Block]:
     """Sample and points of each block: whole rays."""
     batch, count, _ = points.shape
     per_ray = 1 if views is None else count // views.shape[1]
     size = max(1, BLOCK * torch.get_num_threads() // per_ray) * per_ray
     for sample in range(batch):
         for first in range(0, count, size):
-            yield sample, slice(first, min(first + size, count))
+            yield _Block(sample, slice(first, min(first + size, count)), [])
 
 
-def _sum(bias: Tensor, h: Tensor, weight: Tensor, out: Tensor | None) -> Tensor:
-    """What a sine is taken of, [n,H], written into ``out`` where that is given."""
-    return torch.addmm(bias, h, weight.T) if out is None else torch.addmm(bias, h, weight.T, out=out)
-
-
-def _sums_again(network: _Network, h: Tensor) -> list[Tensor]:
-    sums: list[Tensor] = []
+def _waves(network: _Network, h: Tensor, keep: bool) -> list[Wave]:
+    """The waves of the points' layers; cosines too where they are to be kept."""
+    waves: list[Wave] = []
     for weight, bias in network.layers:
-        sums.append(_sum(bias, h, weight, None))
-        h = sums[-1].sin()
-    return sums
+        waves.append(_wave(affine(h, weight, bias), keep))
+        h = waves[-1][0]
+    return waves
 
 
-def _colour_sum(network: _Network, h: Tensor, views: Tensor, rows: slice, count: int, out: Tensor | None = None) -> Tensor:
-    """What the colours' sine is taken of: all samples of a ray share its direction's part."""
+def _wave(total: Tensor, keep: bool) -> Wave:
+    sine = total.sin()
+    return sine, total.cos_() if keep else total
+
+
+def _colour_wave(network: _Network, h: Tensor, views: Tensor, rows: slice, count: int, keep: bool) -> Wave:
+    """The colours' wave: all samples of a ray share its direction's part."""
     weight, of_direction, bias = network.colour
-    total = _sum(bias, h, weight, out)
+    total = affine(h, weight, bias)
     mine = _views(views, rows, count)
     total.view(len(mine), -1, total.shape[1]).add_((mine @ of_direction.T)[:, None])
-    return total
+    return _wave(total, keep)
 
 
 def _views(views: Tensor, rows: slice, count: int) -> Tensor:
@@ -160,16 +178,40 @@ def _views(views: Tensor, rows: slice, count: int) -> Tensor:
 
 
 def _colour_backward(
-    network: _Network, into: _Network, h: Tensor, views: Tensor, rows: slice, count: int, seen: Tensor, linear: Tensor
+    network: _Network, into: _Network, h: Tensor, views: Tensor, rows: slice, count: int, seen: Wave, linear: Tensor
 ) -> Tensor:
     """Add the colours' gradients, from that before the sigmoid [n,3]; return that of the features [n,H]."""
-    into.rgb[0].addmm_(linear.T, seen.sin())
+    into.rgb[0].addmm_(linear.T, seen[0])
     into.rgb[1].add_(linear.sum(dim=0))
-    slope = (linear @ network.rgb[0]).mul_(seen.cos())
+    slope = (linear @ network.rgb[0]).mul_(seen[1])
     weight, of_direction, bias = into.colour
     mine = _views(views, rows, count)
     per_ray = slope.view(len(mine), -1, slope.shape[1]).sum(dim=1)
-    weight.addmm_(slope.T, h)
+    weight.add_(product(slope.T, h))
     of_direction.addmm_(per_ray.T, mine)
     bias.add_(per_ray.sum(dim=0))
-    return slope @ network.colour[0]
+    return product(slope, network.colour[0])
+
+
+def affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """x w^T + b of [n,in], [out,in], [out], without gradient."""
+    if _by_onednn(x, weight):
+        made: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+        return made
+    return torch.addmm(bias, x, weight.T)
+
+
+def product(a: Tensor, b: Tensor) -> Tensor:
+    """a b of [n,k] and [k,m], without gradient."""
+    if _by_onednn(a, b):
+        made: Tensor = torch.ops.mkldnn._linear_pointwise(a, b.T, None, "none", [], "")
+        return made
+    return a @ b
+
+
+def _by_onednn(*matrices: Tensor) -> bool:
+    """Whether oneDNN multiplies: torch takes MKL, which on processors that are not Intel's reaches half of its rate.
+
+    It is a thousand times slower on matrices with gaps between their rows: those are not given to it.
+    """
+    return ONEDNN and all(m.dtype == torch.float32 and (m.is_contiguous() or m.T.is_contiguous()) for m in matrices)

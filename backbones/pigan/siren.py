@@ -113,7 +113,7 @@ class SirenNetwork(nn.Module):
         weight, bias = self.color_layer_sine.folded(tuned[-1], shifts[-1])  # its inputs are the direction, then the features
         last, rgb = self.final_layer, self.color_layer_linear[0]
         assert isinstance(rgb, nn.Linear)
-        return Folded(layers, (weight[:, :, 3:], weight[:, :, :3], bias), (last.weight, last.bias), (rgb.weight, rgb.bias))
+        return Folded(layers, (weight[:, :, 3:].contiguous(), weight[:, :, :3], bias), (last.weight, last.bias), (rgb.weight, rgb.bias))
 
 
 @torch.no_grad()
