@@ -9,13 +9,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from pickle_writer import Call, Items, Made, Persistent, Stored
+from pickle_writer import Call, Items, Made, Persistent, Stored, dumps
 from priorzoo.backbones.eg3d import EG3D
 from torch import nn
+
+Change = Callable[[dict[str, Any]], Any]
+"""What is done to the content of a file before it is written."""
 
 SMALL: dict[str, Any] = {
     "z_dim": 4,
@@ -210,3 +214,13 @@ def small_pair(seed: int = 0, change: Callable[[dict[str, Any]], None] | None = 
             for tensor in backbone.state_dict().values():
                 tensor.copy_(torch.randn(tensor.shape, generator=generator))
     return pair
+
+
+def stored(folder: Path, pair: tuple[EG3D, EG3D], change: Change | None = None, layout: Layout | None = None, **how: Any) -> Path:
+    """Write an official file of the pair, after a change."""
+    checkpoint = official(*pair, layout)
+    if change:
+        change(checkpoint)
+    path = folder / "official.pkl"
+    path.write_bytes(dumps(checkpoint, **how))
+    return path
