@@ -13,6 +13,7 @@ class FlopCount(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     The formulas are torch's own. Its FlopCounterMode also follows modules, which gradients of gradients do not survive.
 
+    >>> import torch
     >>> with FlopCount() as count:
     ...     _ = torch.ones(2, 3) @ torch.ones(3, 4)
     >>> count.total
