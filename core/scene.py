@@ -23,6 +23,7 @@ BUFFERS = {
     "image_raw": "[B,3,h,w] before super-resolution, nominal [-1,1]",
     "depth": "[B,1,h,w] expected foreground distance along the unit ray, world units",
     "surface_depth": "[B,1,h,w] distance of the first surface along the unit ray, far where there is none, world units, no gradient",
+    "surface_mask": "[B,1,h,w] 1 where the ray has such a surface, else 0; no gradient",
     "opacity": "[B,1,h,w] sum of weights, in [0,1]",
     "background_transmittance": "[B,1,h,w] 1 - opacity",
     "composite_depth": "[B,1,h,w] expected distance along the unit ray of foreground and background together, world units",

@@ -44,12 +44,14 @@ def model(dtype: torch.dtype, **options: Any) -> GOF:
     return backbone
 
 
-def rendered(backbone: GOF, call: str, dtype: torch.dtype, pitch_yaw: Tensor, truncation: float = 1.0) -> Scene:
+def rendered(
+    backbone: GOF, call: str, dtype: torch.dtype, pitch_yaw: Tensor, truncation: float = 1.0, needs: frozenset[str] = NEEDS
+) -> Scene:
     stored = golden(dtype)
     streams: Any = StoredStreams(jitter=[stored[f"{call}_draw2_rand"]], importance=[stored[f"{call}_draw3_rand"]])
     latents = backbone.prepare(Latents({"z": stored["z"]}), None, truncation=truncation)
     camera = Camera.from_pitch_yaw(*pitch_yaw.unbind(dim=1), focal=focal_from_field_of_view(12.0))
-    return backbone.render(latents, camera, NEEDS, streams=streams)
+    return backbone.render(latents, camera, needs, streams=streams)
 
 
 def assert_weights_close(found: Tensor, expected: Tensor) -> None:

@@ -32,6 +32,8 @@ class SirenField:
     torch.Size([1, 5, 3])
     """
 
+    directional = True  # takes directions too
+
     def __init__(self, folded: Folded, kind: str, activation: Callable[[Tensor], Tensor], extent: float) -> None:
         self.folded, self.kind, self.activation, self.extent = folded, kind, activation, extent
 

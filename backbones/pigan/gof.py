@@ -105,7 +105,7 @@ class GOF(PiGAN):
     """
 
     Options: type[PiGANOptions] = GOFOptions
-    renders = PROVIDES | {"surface_depth"}
+    renders = PROVIDES | {"surface_depth", "surface_mask"}
     options: GOFOptions
     rendering: SurfaceOptions
 
@@ -153,7 +153,9 @@ class GOF(PiGAN):
     def _scene(self, camera: Camera, result: Rendering, size: int, needs: frozenset[str]) -> Scene:
         scene = super()._scene(camera, result, size, needs)
         if result.surface is not None:
-            scene["surface_depth"] = (result.surface.distances * WORLD_UNITS).view(-1, 1, size, size)
+            distances = result.surface.distances * WORLD_UNITS
+            scene["surface_depth"] = distances.view(-1, 1, size, size)
+            scene["surface_mask"] = result.surface.found.to(distances).view(-1, 1, size, size)
         return scene
 
     @staticmethod

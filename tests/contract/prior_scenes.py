@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from analytic import NAMES, AnalyticSphere, one_hot_segmentation, sphere_scene
 from priorzoo.core.camera import Camera
-from priorzoo.core.scene import FieldSample, Samples, Scene
+from priorzoo.core.scene import FieldSample, Rays, Samples, Scene
 from torch import Tensor
 
 
@@ -142,6 +142,51 @@ def certain_samples(indices: tuple[int, ...], double: bool) -> Declared:
     return Declared(Scene(None, samples=Samples(distances, raw)), [raw])
 
 
+class QuadricField:
+    """raw = a (stretch x^2 + y^2 + z^2) + b z: an ellipsoid's normals with a = -1, b = 0, a plane's with a = 0, b = -1."""
+
+    kind, extent = "density", 0.5
+
+    def __init__(self, stretch: Tensor, round_share: float) -> None:
+        self.stretch, self.round_share = stretch, round_share
+
+    def __call__(self, points: Tensor) -> FieldSample:
+        x, y, z = points.unbind(dim=-1)
+        raw = -self.round_share * (self.stretch * x * x + y * y + z * z) - (1.0 - self.round_share) * self.stretch * z
+        return FieldSample(raw, raw)
+
+
+def _before(round_share: float, indices: tuple[int, ...], double: bool) -> Declared:
+    """Parallel rays on a quadric field, opaque at one distance."""
+    dtype = torch.float64 if double else torch.float32
+    stretch = torch.tensor(2.0, dtype=dtype, requires_grad=True)
+    across = torch.linspace(-0.3, 0.3, 16, dtype=dtype)
+    y, x = (t.flatten() for t in torch.meshgrid(across, across, indexing="ij"))
+    origins = torch.stack([x, y, torch.full_like(x, 2.7)], dim=-1).expand(len(indices), 256, 3)
+    directions = torch.tensor([0.0, 0.0, -1.0], dtype=dtype).expand_as(origins)
+    depth = torch.full((len(indices), 1, 16, 16), 2.4, dtype=dtype)
+    field = QuadricField(stretch, round_share)
+    rays = Rays(origins, directions, 16, 16)
+    return Declared(Scene(None, depth=depth, opacity=torch.ones_like(depth), rays=rays, field=field), [stretch])
+
+
+def ellipsoids(indices: tuple[int, ...], double: bool) -> Declared:
+    """Ellipsoids that a parameter stretches."""
+    return _before(1.0, indices, double)
+
+
+def planes(indices: tuple[int, ...], double: bool) -> Declared:
+    """Planes, of which a parameter is the slope of the density across."""
+    return _before(0.0, indices, double)
+
+
+def full_and_empty(indices: tuple[int, ...], double: bool) -> Declared:
+    """Samples of which every other is opaque."""
+    alpha = torch.zeros(len(indices), 4, 6, dtype=torch.float64 if double else torch.float32)
+    alpha[..., ::2] = 1.0
+    return Declared(Scene(None, alpha=alpha.requires_grad_()), [alpha])
+
+
 EYES = ["left_eye", "right_eye"]
 DECLARATIONS: dict[str, list[Declaration]] = {
     "background_separation": [Declaration(balls, nothing_in_view)],
@@ -162,6 +207,11 @@ DECLARATIONS: dict[str, list[Declaration]] = {
         Declaration(balls, certain_samples, {"form": "as_published"}),
     ],
     "mask": [Declaration(balls, nothing_in_view, {"form": form}) for form in ("bce", "l1", "iou")],
+    "normal_smoothness": [
+        Declaration(ellipsoids, planes),
+        Declaration(ellipsoids, planes, {"method": "finite_differences", "step": 0.01, "distance": 0.1}),
+    ],
+    "opacity": [Declaration(balls, full_and_empty)],
     "opacity_entropy": [Declaration(balls, nothing_in_view)],
     "ray_entropy": [
         Declaration(balls, nothing_in_view),

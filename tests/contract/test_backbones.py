@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 COUNT = 4
-MAPS = {"depth": 1, "opacity": 1, "background_transmittance": 1, "surface_depth": 1, "image_raw": 3,
+MAPS = {"depth": 1, "opacity": 1, "background_transmittance": 1, "surface_depth": 1, "surface_mask": 1, "image_raw": 3,
         "composite_depth": 1, "foreground_raw": 3, "background_raw": 3}  # fmt: skip
 PER_INTERVAL = ("weights", "alpha", "distances")
 CASES = [pytest.param(name, options, id=f"{name}-{i}") for name, choices in SMALL.items() for i, options in enumerate(choices)]
