@@ -101,8 +101,15 @@ def test_weights_of_occupancies_by_hand():
 
 @pytest.mark.parametrize(
     ("values", "found"),
-    [([-1.0, -1, 2, 1], True), ([-1.0, 2, -2, 1], True), ([1.0, -1, 2, 1], False), ([-1.0, -2, -1, -1], False), ([1.0, 2, 1, 1], False)],
-    ids=["enters", "enters twice", "begins inside", "misses", "all inside"],
+    [
+        ([-1.0, -1, 2, 1], True),
+        ([-1.0, 2, -2, 1], True),
+        ([1.0, -1, 2, 1], False),
+        ([-1.0, -2, -1, -1], False),
+        ([1.0, 2, 1, 1], False),
+        ([0.0, -1, 2, 1], False),
+    ],
+    ids=["enters", "enters twice", "begins inside", "misses", "all inside", "begins on the surface"],
 )
 def test_where_a_ray_enters(values, found):
     distances = torch.arange(4.0).expand(1, 1, 4).double()
@@ -232,6 +239,10 @@ def test_the_measure_of_a_backbone_without_a_camera_law_takes_cameras():
     assert done == [1, 2, 3]
     # A density of 100 per world unit is exponential with 1 / 270 of a radius; the samples are 1 / 146 apart.
     assert bool((got > 0.03).all() and (got < 3).all())
+    drawn = fixed_streams(0, 1, first=1).within("depth_variance")
+    latents = backbone.prepare(backbone.draw(1, drawn), cameras[1:2].label(), truncation=0.7)
+    expected = depth_variance_of_field(backbone.field(latents), cameras[1:2], SMALL)
+    assert got[1].item() == pytest.approx(expected.item() * SCALE, rel=1e-9)
 
 
 def test_the_published_protocol_and_what_differs_from_it():

@@ -150,6 +150,12 @@ def test_an_edge_of_three_faces_makes_its_ends_no_interior_vertices():
     assert measure_curvature(fin).vertices == measure_curvature(whole).vertices - 2
 
 
+def test_two_closed_shapes_that_share_an_edge_have_no_interior_vertices_on_it():
+    corners = torch.tensor([[0.0, 0, 0], [0, 0, 1], [1, 0, 0], [0, 1, 0], [-1, 0, 0], [0, -1, 0]], dtype=torch.float64)
+    faces = [f for c, d in ((2, 3), (4, 5)) for f in ([0, 1, c], [0, d, 1], [0, c, d], [1, d, c])]
+    assert vertex_curvature(Mesh(corners, torch.tensor(faces)))[2].tolist() == [False, False, True, True, True, True]
+
+
 @pytest.mark.parametrize("radius", [1.0, 0.2])
 def test_distances_on_a_sphere(radius):
     got = measure_geodesics(sphere(radius), sources=6)
@@ -203,6 +209,12 @@ def test_distances_in_several_components():
     both, one = measure_geodesics(together(sphere(1.0, 2), far), sources=20), measure_geodesics(far, sources=20)
     assert both.reached == pytest.approx(0.5)
     assert both.mean == pytest.approx(one.mean, rel=0.02)
+
+
+def test_sources_are_drawn_by_area_not_by_vertices():
+    """A square of area 100 and four vertices, one of area 1 and 100 vertices: (100^2 + 1) / 101^2 is reached on average."""
+    got = measure_geodesics(together(scaled(plane(2), 10.0), plane(10)), sources=50, edge_points=0)
+    assert got.reached == pytest.approx((100**2 + 1) / 101**2, abs=0.05)
 
 
 def test_distances_and_scale_and_seed():
