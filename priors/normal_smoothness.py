@@ -17,7 +17,6 @@ from .base import Prior, PriorResult
 
 FORMS = ("intended", "as_published")
 SURFACES = ("expected", "root")
-MIN_OPACITY = 0.5
 
 
 def neighbours(points: Tensor, u: Tensor, distance: float) -> Tensor:
@@ -54,7 +53,8 @@ class NormalSmoothness(Prior):
 
     Options:
         distance: e in world units (GOF's 0.01 with the camera at radius 1 is 0.027).
-        surface: ``root`` of backbones that find roots, or ``expected``: at the expected depth, where opacity is above 1/2.
+        surface: ``root`` of backbones that find roots, or ``expected``: at the expected depth, where opacity is above ``min_opacity``.
+        min_opacity: for ``expected``, in [0,1).
         method: ``autograd``, differentiable again, or ``finite_differences`` for fields that are not. step: theirs, in world units.
         form: ``intended``, or ``as_published``: the x of each normal against its y, which is no smoothness.
 
@@ -76,6 +76,7 @@ class NormalSmoothness(Prior):
         *,
         distance: float = 0.027,
         surface: str = "expected",
+        min_opacity: float = 0.5,
         method: str = "autograd",
         step: float = 1e-3,
         form: str = "intended",
@@ -83,10 +84,12 @@ class NormalSmoothness(Prior):
         super().__init__()
         check_number(self.registry_name, "distance", distance, above=0.0)
         check_choice(self.registry_name, "surface", surface, SURFACES)
+        check_number(self.registry_name, "min_opacity", min_opacity, least=0.0, below=1.0)
         check_choice(self.registry_name, "method", method, METHODS)
         check_number(self.registry_name, "step", step, above=0.0)
         check_choice(self.registry_name, "form", form, FORMS)
-        self.distance, self.surface, self.method, self.step, self.form = distance, surface, method, step, form
+        self.distance, self.surface, self.min_opacity = distance, surface, min_opacity
+        self.method, self.step, self.form = method, step, form
 
     @classmethod
     def check_options(cls, **options: Any) -> None:
@@ -105,7 +108,7 @@ class NormalSmoothness(Prior):
             if self.surface == "root":
                 depth, found = scene.surface_depth, scene.surface_mask > 0.5
             else:
-                depth, found = scene.depth, scene.opacity > MIN_OPACITY
+                depth, found = scene.depth, scene.opacity > self.min_opacity
             depth, found = as_real(depth.detach()).flatten(1), found.flatten(1)
             u = stream.uniform(depth.shape[1], 3)
             # Normals cost a double backward: only as many points as the sample with most of them has.

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from contract.small_backbones import GOF, build
+from contract.small_backbones import GOF, SMALL, build
+from contract.test_backbones import render
 from pigan_golden import weights
 from priorzoo.backbones.pigan.field import WORLD_UNITS
 from priorzoo.core.errors import PriorzooError
@@ -123,12 +124,25 @@ def test_twenty_steps_of_the_prior_alone_lower_it(prior: Prior) -> None:
     assert values[0] > 0 and sum(values[-5:]) / 5 < 0.8 * values[0]
 
 
+@pytest.mark.parametrize("name", ["eg3d", "ballgan", "pigan", "gof"])
+@pytest.mark.parametrize("method", ["autograd", "finite_differences"])
+def test_normals_of_every_family_reach_its_shape(name: str, method: str) -> None:
+    backbone = build(name, SMALL[name][0])
+    prior = NormalSmoothness(min_opacity=0.01, method=method)
+    result = prior(render(backbone, prior.needs()), Stream(0, 0, "p", (0, 1, 2, 3)))
+    assert bool((result.value > 0).all()) and bool((result.counts() > 0).all())
+    found = torch.autograd.grad(result.value.sum(), list(backbone.generator.parameters()), allow_unused=True)
+    kept = [g for g in found if g is not None]
+    assert all(bool(g.isfinite().all()) for g in kept) and max(float(g.abs().max()) for g in kept) > 0
+
+
 def test_bad_options_are_refused() -> None:
     with pytest.raises(PriorzooError, match=r"opacity: form must be one of intended, as_published; got 'x'"):
         Opacity(form="x")
     refused: list[tuple[dict[str, Any], str]] = [
         ({"distance": 0.0}, "distance must be a number > 0"),
         ({"surface": "x"}, "surface must be one of expected, root"),
+        ({"min_opacity": 1.0}, "min_opacity must be a number >= 0 and < 1"),
         ({"method": "x"}, "method must be one of autograd"),
         ({"form": "x"}, "form must be one of intended"),
     ]
