@@ -279,7 +279,9 @@ def test_a_ballgan_recipe_starts_from_a_ballgan_file(pair: Pair, tmp_path: Path)
 def test_an_eg3d_recipe_cannot(modulated: Pair, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="holds a backbone 'ballgan', the recipe has 'eg3d'"):
         started(recipe_of("eg3d"), stored(tmp_path, modulated))
-    with pytest.raises(CheckpointError, match=r"network\.fc_in\.weight.*[\s\S]*options that differ: .*background\.hidden: file 7, recipe 9"):
+    with pytest.raises(
+        CheckpointError, match=r"network\.fc_in\.weight.*[\s\S]*options that differ: .*background\.hidden: file 7, recipe 9"
+    ):
         started(recipe_of("ballgan", background={**SPHERE, "hidden": 9}), stored(tmp_path, modulated))
 
 
