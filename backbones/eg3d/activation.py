@@ -27,9 +27,11 @@ class _Activation(torch.autograd.Function):
         # Signs and bounds can be read off the result; it is a constant here, for the slope has no derivative.
         result = ctx.saved_tensors[0].detach()
         gradient = torch.ops.aten.leaky_relu_backward(gradient, result, LEAK, True)
-        if ctx.clamp is not None:
-            gradient = torch.ops.aten.hardtanh_backward(gradient, result, -ctx.clamp, ctx.clamp)
-        return gradient, None
+        if ctx.clamp is None:
+            return gradient, None
+        if torch.is_grad_enabled():
+            return torch.ops.aten.hardtanh_backward(gradient, result, -ctx.clamp, ctx.clamp), None
+        return torch.ops.aten.hardtanh_backward.grad_input(gradient, result, -ctx.clamp, ctx.clamp, grad_input=gradient), None
 
 
 def activate_(x: Tensor, clamp: float | None = None) -> Tensor:

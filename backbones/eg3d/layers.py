@@ -60,9 +60,9 @@ class FullyConnected(nn.Module):
         return F.leaky_relu(x, LEAK) * SQRT2 if self.activation else x
 
 
-def carries_gradient(*tensors: Tensor) -> bool:
+def carries_gradient(*tensors: Tensor | None) -> bool:
     """Whether operations on these tensors are recorded for a backward pass."""
-    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+    return torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors)
 
 
 def demodulation(weight: Tensor, style: Tensor, gain: float = 1.0) -> Tensor:
@@ -115,10 +115,11 @@ class SynthesisLayer(nn.Module):
         rows = rows_of_a_strip(self.weight, x.shape[-1], 2 if self.up else 1)
         if x.device.type == "cpu" and rows < x.shape[-2]:  # the map is larger than the weights: styles go into those
             weight = self.weight * (style[:, None] * factor[:, :, None])[..., None, None]
-            if not carries_gradient(x, weight, bias):
+            if not carries_gradient(x, weight, bias, pattern):
                 kernel = self.resample_filter if self.up else None
                 return convolve_in_strips(x, weight, bias, rows, filter_kernel=kernel, noise=pattern, clamp=self.clamp)
-            y = torch.cat([self._convolve(one[None], own, bias) for one, own in zip(x, weight, strict=True)])
+            parts = [self._convolve(one, own[0], bias) for one, own in zip(torch.split(x, 1), torch.split(weight, 1), strict=True)]
+            y = parts[0] if len(parts) == 1 else torch.cat(parts)
         else:
             y = self._convolve(x * style[:, :, None, None], self.weight)
             y = torch.addcmul(bias.to(y.dtype)[:, None, None], y, factor[:, :, None, None].to(y.dtype))
@@ -127,9 +128,11 @@ class SynthesisLayer(nn.Module):
         return activate_(y, self.clamp)
 
     def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        if self.up:
-            return upsampling_convolution(x, weight, self.resample_filter, bias)
-        return F.conv2d(x, weight, bias, padding=1)
+        if not self.up:
+            return F.conv2d(x, weight, bias, padding=1)
+        y = upsampling_convolution(x, weight, self.resample_filter)
+        # Given to the filter, the bias would make its backward pass compute a gradient of the taps too.
+        return y if bias is None else y.add_(bias.to(y.dtype)[:, None, None])
 
 
 class ToRGB(nn.Module):
