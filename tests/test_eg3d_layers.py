@@ -84,6 +84,16 @@ def test_styles_in_the_weights_equal_styles_on_the_map(up: bool, monkeypatch: py
         assert torch.allclose(on_map, in_weights)
 
 
+def test_a_single_map_keeps_its_memory_order_and_every_part_its_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layers, "rows_of_a_strip", lambda *_: 1)
+    layer = SynthesisLayer(3, 5, w_dim=4, resolution=8)
+    y = layer(laid_out(torch.randn(1, 3, 8, 8)), torch.randn(1, 4), "const")
+    assert y.requires_grad and y.is_contiguous(memory_format=torch.channels_last)
+    layer.requires_grad_(False).noise_strength.requires_grad_()
+    assert layer(torch.randn(1, 3, 8, 8), torch.randn(1, 4), "const").requires_grad
+    assert not layer(torch.randn(1, 3, 8, 8), torch.randn(1, 4)).requires_grad
+
+
 @pytest.mark.parametrize("up", [False, True])
 def test_modulation_equals_a_convolution_with_per_sample_weights(up: bool) -> None:
     layer = SynthesisLayer(3, 5, w_dim=4, resolution=8, up=up, clamp=1.5).double()
