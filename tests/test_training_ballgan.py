@@ -122,9 +122,11 @@ def test_samples_that_are_asked_for_come_in_drawing_order(heads: Path) -> None:
     with torch.no_grad():
         latents = backbone.prepare(backbone.draw(2, streams), camera.label())
         asked, plain = (backbone.render(latents, camera, frozenset(n), streams=streams) for n in ({"samples", "weights"}, {"weights"}))
-    fine = asked.samples.distances[..., asked.samples.coarse :]
+    assert asked.samples.coarse == SMALL["samples_coarse"] and asked.samples.distances.shape[-1] == 12
+    coarse, fine = asked.samples.distances.split([6, 6], dim=-1)
+    assert bool((coarse.diff(dim=-1) > 0).all())
     assert bool((fine.diff(dim=-1) < 0).any())
-    assert torch.allclose(fine.sort(dim=-1).values, plain.samples.distances[..., asked.samples.coarse :].sort(dim=-1).values, atol=1e-6)
+    assert torch.allclose(fine.sort(dim=-1).values, plain.samples.distances[..., 6:].sort(dim=-1).values, atol=1e-6)
     assert torch.allclose(asked.weights, plain.weights, atol=1e-6)
 
 

@@ -300,7 +300,7 @@ class EG3D(Backbone):
             distances=march.distances,
             edges=march.edges,
             opacity=march.opacity.view(-1, 1, size, size),
-            samples=Samples(result.drawn, result.raw),
+            samples=Samples(result.drawn, result.raw, result.coarse),
         )
         if "background_transmittance" in needs:
             scene["background_transmittance"] = march.background_transmittance.view(-1, 1, size, size)

@@ -53,7 +53,7 @@ class RenderingOptions:
 class Rendering:
     """``features`` [B,C,R] in (-1,1) or None; the final ``march``; ``drawn`` distances and ``raw`` densities as drawn [B,R,N].
 
-    ``foreground`` [B,C,R]: the features without what stands behind them.
+    ``coarse``: how many of these come first, from the coarse pass; ``foreground`` [B,C,R]: the features without what stands behind them.
     """
 
     features: Tensor | None
@@ -61,6 +61,7 @@ class Rendering:
     drawn: Tensor
     raw: Tensor
     far: float | Tensor
+    coarse: int
     foreground: Tensor | None = None
 
 
@@ -118,7 +119,7 @@ def render_rays(
     if u is None:
         march = march_intervals(raw, coarse)
         features = None if colour is None else _weighted(colour, sample_weights(march))
-        return Rendering(_finish(features, march, options, background), march, coarse, raw, far, features)
+        return Rendering(_finish(features, march, options, background), march, coarse, raw, far, count, features)
 
     with torch.no_grad():
         first = march_intervals(raw, coarse)
@@ -133,7 +134,7 @@ def render_rays(
         weights = torch.zeros_like(drawn_raw).scatter(-1, order, sample_weights(march))
         features = _weighted(colour, weights[..., :count]) + _weighted(colour_fine, weights[..., count:])
     drawn = torch.cat([coarse, fine], dim=-1)
-    return Rendering(_finish(features, march, options, background), march, drawn, drawn_raw, far, features)
+    return Rendering(_finish(features, march, options, background), march, drawn, drawn_raw, far, count, features)
 
 
 def _weighted(colours: Tensor, weights: Tensor) -> Tensor:
