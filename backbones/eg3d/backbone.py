@@ -11,13 +11,13 @@ from torch import Tensor
 
 from ...core.camera import Camera
 from ...core.errors import PriorzooError
-from ...core.registry import BACKGROUNDS, register_backbone
+from ...core.registry import register_backbone
 from ...core.scene import Field, FieldSample, Rays, Samples, Scene
 from ...core.streams import Streams
 from ...rendering.compositing import density_from_raw, expected_depth, published_depth
 from ...rendering.rays import rays_from_camera
-from ..backgrounds.base import Background
-from ..base import Backbone, Execution, Latents, Sampling, lay_out_weights
+from ..base import Execution, Latents, Sampling, lay_out_weights
+from ..ray_marched import COLOURED, IMAGES, RayMarched, even_draws, show_apart
 from .compiling import check_compiler
 from .discriminator import DualDiscriminator, resize
 from .generator import LABEL, TriPlaneGenerator, camera_for
@@ -26,27 +26,6 @@ from .options import EG3DOptions
 from .renderer import Rendering, RenderingOptions, query_planes, render_rays
 from .superresolution import SuperResolution
 from .synthesis import SynthesisBlock
-
-PROVIDES = frozenset(
-    {
-        "image",
-        "image_raw",
-        "depth",
-        "opacity",
-        "background_transmittance",
-        "weights",
-        "alpha",
-        "distances",
-        "edges",
-        "samples",
-        "rays",
-        "field",
-    }
-)
-IMAGES = frozenset({"image", "image_raw"})
-BEHIND = frozenset({"composite_depth", "foreground_raw", "background_raw"})
-COLOURED = IMAGES | BEHIND - {"composite_depth"}
-MODES = ("random", "deterministic")
 
 
 class TriPlaneField:
@@ -73,7 +52,7 @@ class TriPlaneField:
 
 
 @register_backbone("eg3d")
-class EG3D(Backbone):
+class EG3D(RayMarched):
     """EG3D (Chan et al. 2022): tri-planes by StyleGAN2, volume rendering, super-resolution, dual discriminator.
 
     Options: see `EG3DOptions`. Parts: ``generator`` and ``discriminator`` carry the tensor names of the published
@@ -96,14 +75,12 @@ class EG3D(Backbone):
     discriminator: DualDiscriminator
     generator: TriPlaneGenerator
 
-    takes_background = True
-
     def __init__(self, *, background: Mapping[str, Any] | None = None, **options: Any) -> None:
         super().__init__()
         self.options = self.options_of(options, background)
         self.execution = Execution()
         self.rendering = self._rendering()
-        self.generator = TriPlaneGenerator(self.options, self._background(background))
+        self.generator = TriPlaneGenerator(self.options, self.make_background(background, self.options.feature_channels))
         self.discriminator = DualDiscriminator(
             resolution=self.options.image_resolution,
             c_dim=LABEL,
@@ -124,35 +101,6 @@ class EG3D(Backbone):
                 f"backbone {cls.registry_name}: white_back is a background of its own; it cannot stand with {background['name']}"
             )
         return checked
-
-    @classmethod
-    def provides(cls, *, background: Mapping[str, Any] | None = None, **options: Any) -> frozenset[str]:
-        """Everything but root-found surfaces; raises PriorzooError for options that contradict each other."""
-        cls.options_of(options, background)
-        return PROVIDES if background is None else PROVIDES | BEHIND
-
-    def _background(self, background: Mapping[str, Any] | None) -> Background | None:
-        if background is None:
-            return None
-        options = {k: v for k, v in background.items() if k != "name"}
-        made = BACKGROUNDS.create(background["name"], channels=self.options.feature_channels, **options)
-        assert isinstance(made, Background)
-        return made
-
-    @property
-    def background(self) -> Background | None:
-        """What stands behind the foreground, if anything."""
-        return getattr(self.generator, "background", None)
-
-    @property
-    def image_resolution(self) -> int:
-        """Side of ``image`` in pixels."""
-        return self.options.image_resolution
-
-    @property
-    def neural_resolution(self) -> int:
-        """Side of the volume rendering in pixels."""
-        return self.options.neural_resolution
 
     def set_options(self, **changes: Any) -> None:
         """Change rules that no tensor depends on (samples, near, far, neural_resolution, noise, ...), checked as at
@@ -175,14 +123,6 @@ class EG3D(Backbone):
 
     def _rendering(self) -> RenderingOptions:
         return replace(self.options.rendering(), checkpoint=self.execution.checkpoint_rendering)
-
-    def draw(self, n: int, streams: Streams) -> Latents:
-        """Draw ``n`` standard normal z, and the background's own."""
-        stream = streams("latents")
-        if n != len(stream):
-            raise PriorzooError(f"draw: {n} latents were asked for, the streams are those of {len(stream)} samples")
-        behind = {} if self.background is None else self.background.draw(n, streams)
-        return Latents({"z": stream.normal(self.options.z_dim), **behind})
 
     def prepare(self, latents: Latents, condition: Tensor | None, *, truncation: float = 1.0, update_averages: bool = False) -> Latents:
         """Map z and the conditioning label [B,25] (None: zeros) to ``ws`` [B,num_ws,w_dim]."""
@@ -235,11 +175,7 @@ class EG3D(Backbone):
         ``sampling`` "deterministic" places coarse samples in the middle of their strata and fine ones at equal steps of
         the cumulative distribution.
         """
-        provides = PROVIDES if self.background is None else PROVIDES | BEHIND
-        missing = needs - provides
-        if missing:
-            name = self.registry_name
-            raise PriorzooError(f"backbone {name} does not render {', '.join(sorted(missing))}; it renders {', '.join(sorted(provides))}")
+        self.require_rendered(needs)
         size = self.options.neural_resolution if resolution is None else resolution
         latents = self.with_planes(latents, streams)
         planes = latents["planes"]
@@ -248,9 +184,7 @@ class EG3D(Backbone):
             return Scene(camera, field=field)
         with torch.autocast(planes.device.type, enabled=False):
             origins, directions = rays_from_camera(camera_for(camera, planes), size, size)
-            behind, distance = None, None
-            if self.background is not None and needs & (BEHIND | IMAGES):
-                behind, distance = self.background(latents.tensors, origins, directions)
+            behind, distance = self.behind(latents, origins, directions, needs)
             jitter, u = self._draws(len(planes), size * size, streams, sampling or Sampling(), planes, as_drawn="samples" in needs)
             result = render_rays(
                 planes,
@@ -263,8 +197,12 @@ class EG3D(Backbone):
                 colours=bool(needs & COLOURED),
                 background=behind,
             )
-            scene = self._scene(camera, result, size, needs)
-            self._show_apart(scene, result, behind, distance, size, needs)
+            far = result.far.squeeze(-1) if isinstance(result.far, Tensor) else result.far
+            scene = self._scene(camera, result, far, size, needs)
+            show_apart(
+                scene, needs, march=result.march, distances=result.march.distances, foreground=result.foreground, behind=behind,
+                behind_at=far if distance is None else distance, size=size,
+            )  # fmt: skip
         scene["rays"] = Rays(origins, directions, size, size)
         scene["field"] = field
         if result.features is not None:
@@ -275,10 +213,7 @@ class EG3D(Backbone):
         self, batch: int, rays: int, streams: Streams, sampling: Sampling, like: Tensor, *, as_drawn: bool
     ) -> tuple[Tensor, Tensor | None]:
         """Jitter [B,R,S] of the coarse samples and u [B,R,K] of the fine ones (None where there are none)."""
-        coarse = self.options.samples_coarse if sampling.coarse is None else sampling.coarse
-        fine = self.options.samples_fine if sampling.fine is None else sampling.fine
-        if sampling.mode not in MODES:
-            raise PriorzooError(f"sampling: mode {sampling.mode!r} is not one of {', '.join(MODES)}")
+        coarse, fine = self.sample_counts(sampling)
         if sampling.mode == "random":
             jitter = streams("jitter").uniform(rays, coarse).to(like)
             if not fine:
@@ -287,11 +222,9 @@ class EG3D(Backbone):
             if u.device.type == "cpu" and not as_drawn:
                 u.numpy().sort(axis=-1)  # rendering does not depend on the draws' order, and sorted ones are looked up twice as fast
             return jitter, u.to(like)
-        jitter = like.new_full((batch, rays, coarse), 0.5)
-        steps = torch.linspace(0.0, 1.0, fine, dtype=like.dtype, device=like.device)
-        return jitter, steps.expand(batch, rays, fine) if fine else None
+        return even_draws(batch, rays, coarse, fine, like)
 
-    def _scene(self, camera: Camera, result: Rendering, size: int, needs: frozenset[str]) -> Scene:
+    def _scene(self, camera: Camera, result: Rendering, far: float | Tensor, size: int, needs: frozenset[str]) -> Scene:
         march = result.march
         scene = Scene(
             camera,
@@ -308,26 +241,9 @@ class EG3D(Backbone):
             if self.options.depth == "as_published":
                 depth = published_depth(march.weights, march.distances, result.drawn)
             else:
-                far = result.far.squeeze(-1) if isinstance(result.far, Tensor) else result.far
                 depth = expected_depth(march.weights, march.distances, far)
             scene["depth"] = depth.view(-1, 1, size, size)
         return scene
-
-    def _show_apart(
-        self, scene: Scene, result: Rendering, behind: Tensor | None, distance: Tensor | None, size: int, needs: frozenset[str]
-    ) -> None:
-        """Foreground and background apart, and the distance of both together."""
-        march = result.march
-        if "foreground_raw" in needs and result.foreground is not None:
-            scene["foreground_raw"] = (result.foreground[:, :3] * 2.0 - 1.0).reshape(-1, 3, size, size)
-        if "background_raw" in needs and behind is not None:
-            scene["background_raw"] = (behind[:, :3] * 2.0 - 1.0).reshape(-1, 3, size, size)
-        if "composite_depth" in needs:
-            if distance is None:
-                distance = torch.as_tensor(result.far).to(march.opacity).expand_as(march.opacity.unsqueeze(-1)).squeeze(-1)
-            whole = march.opacity + march.background_transmittance
-            depth = ((march.weights * march.distances).sum(dim=-1) + march.background_transmittance * distance) / whole
-            scene["composite_depth"] = depth.view(-1, 1, size, size)
 
     def _add_images(self, scene: Scene, features: Tensor, ws: Tensor, needs: frozenset[str], streams: Streams) -> None:
         raw = features[:, :3]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,14 +13,14 @@ from torch import Tensor
 
 from ...core.camera import Camera
 from ...core.errors import PriorzooError
-from ...core.registry import BACKGROUNDS, register_backbone
+from ...core.registry import register_backbone
 from ...core.scene import Field, Rays, Samples, Scene
 from ...core.streams import Streams
 from ...rendering.compositing import Intervals, expected_depth
 from ...rendering.rays import rays_from_camera
 from ...rendering.samples import density_of
-from ..backgrounds.base import Background
-from ..base import Backbone, Execution, Latents, Progress, Sampling, lay_out_weights
+from ..base import Execution, Latents, Progress, Sampling, lay_out_weights
+from ..ray_marched import COLOURED, RayMarched, colours_as_image, even_draws, show_apart
 from .discriminators import ProgressiveDiscriminator, Verdict
 from .field import FORWARD, WORLD_UNITS, SirenField
 from .generator import AVERAGE_COUNT, SirenGenerator
@@ -28,17 +28,9 @@ from .options import PiGANOptions
 from .renderer import Rendering, RenderingOptions, render_rays
 from .siren import Folded, SirenNetwork
 
-PROVIDES = frozenset({
-    "image", "image_raw", "depth", "opacity", "background_transmittance", "weights", "alpha", "distances", "edges", "samples", "rays",
-    "field",
-})  # fmt: skip
-BEHIND = frozenset({"composite_depth", "foreground_raw", "background_raw"})
-COLOURED = frozenset({"image", "image_raw"}) | BEHIND - {"composite_depth"}
-MODES = ("random", "deterministic")
-
 
 @register_backbone("pigan")
-class PiGAN(Backbone):
+class PiGAN(RayMarched):
     """pi-GAN (Chan et al. 2021): a SIREN of points and directions that z modulates, volume rendering, a discriminator that grows.
 
     Options: see `PiGANOptions`. Parts: ``generator.siren`` and ``discriminator`` carry the tensor names of the published files. Prepared
@@ -58,8 +50,6 @@ class PiGAN(Backbone):
     Options: type[PiGANOptions] = PiGANOptions  # where recipes find the options' names and types
     generator: SirenGenerator
     discriminator: ProgressiveDiscriminator
-    takes_background = True
-    renders: ClassVar[frozenset[str]] = PROVIDES  # without a background
 
     def __init__(self, *, background: Mapping[str, Any] | None = None, **options: Any) -> None:
         super().__init__()
@@ -67,7 +57,7 @@ class PiGAN(Backbone):
         own = self.options
         self.rendering: RenderingOptions = own.rendering()
         siren = SirenNetwork(z_dim=own.z_dim, hidden=own.hidden, layers=own.layers, warp=own.box_warp)
-        self.generator = SirenGenerator(siren, own.z_dim, self._background(background))
+        self.generator = SirenGenerator(siren, own.z_dim, self.make_background(background, channels=3))
         self.discriminator = ProgressiveDiscriminator(
             own.discriminator, channel_max=own.discriminator_channel_max, latent=own.discriminator_latent
         )
@@ -88,36 +78,6 @@ class PiGAN(Backbone):
                 )
         return checked
 
-    @classmethod
-    def provides(cls, *, background: Mapping[str, Any] | None = None, **options: Any) -> frozenset[str]:
-        """Everything but root-found surfaces; raises PriorzooError for options that contradict each other."""
-        cls.options_of(options, background)
-        return cls.renders if background is None else cls.renders | BEHIND
-
-    @staticmethod
-    def _background(background: Mapping[str, Any] | None) -> Background | None:
-        if background is None:
-            return None
-        options = {k: v for k, v in background.items() if k != "name"}
-        made = BACKGROUNDS.create(background["name"], channels=3, **options)
-        assert isinstance(made, Background)
-        return made
-
-    @property
-    def background(self) -> Background | None:
-        """What stands behind the foreground, if anything."""
-        return getattr(self.generator, "background", None)
-
-    @property
-    def image_resolution(self) -> int:
-        """Side of ``image`` in pixels."""
-        return self.options.image_resolution
-
-    @property
-    def neural_resolution(self) -> int:
-        """Side of the volume rendering in pixels."""
-        return self.options.neural_resolution
-
     def set_options(self, **changes: Any) -> None:
         """Change rules that no tensor depends on (samples, near, far, neural_resolution, camera law, ...), checked as at construction."""
         self.options = replace(self.options, **changes)
@@ -136,14 +96,6 @@ class PiGAN(Backbone):
         self.alpha = min(1.0, (progress.steps - progress.stage_steps) / own.fade_steps) if own.fade_steps else 1.0
         left = 1.0 - progress.steps / own.density_noise_steps if own.density_noise_steps else 0.0
         self.noise_deviation = own.density_noise * max(0.0, left)
-
-    def draw(self, n: int, streams: Streams) -> Latents:
-        """Draw ``n`` standard normal z, and the background's own."""
-        stream = streams("latents")
-        if n != len(stream):
-            raise PriorzooError(f"draw: {n} latents were asked for, the streams are those of {len(stream)} samples")
-        behind = {} if self.background is None else self.background.draw(n, streams)
-        return Latents({"z": stream.normal(self.options.z_dim), **behind})
 
     def draw_cameras(self, n: int, streams: Streams) -> Camera:
         """Draw ``n`` cameras from the camera law of the options."""
@@ -178,11 +130,7 @@ class PiGAN(Backbone):
         ``sampling`` "deterministic" moves no coarse sample, places fine ones at equal steps of the cumulative distribution, and adds no
         noise. The consumer ``density_noise`` draws where training has noise on the density.
         """
-        missing = needs - (self.renders if self.background is None else self.renders | BEHIND)
-        if missing:
-            raise PriorzooError(
-                f"{self.options.owner} does not render {', '.join(sorted(missing))}; it renders {', '.join(sorted(self.renders))}"
-            )
+        self.require_rendered(needs)
         size = self.options.neural_resolution if resolution is None else resolution
         folded = self._folded(latents)
         field = self._field(folded)
@@ -192,13 +140,14 @@ class PiGAN(Backbone):
         with torch.autocast(like.device.type, enabled=False):
             view = camera.to(like.device, like.dtype)
             origins, directions = rays_from_camera(view, size, size, pixels=self.options.rays)
-            behind, distance = None, None
-            if self.background is not None and needs & (BEHIND | COLOURED):
-                behind, distance = self.background(latents.tensors, origins, directions)
+            behind, distance = self.behind(latents, origins, directions, needs)
             seen_along = self._seen_along(directions) if needs & COLOURED else None
             result = self._rendered(folded, origins / WORLD_UNITS, directions, seen_along, behind, streams, sampling or Sampling())
             scene = self._scene(camera, result, size, needs)
-            self._show_apart(scene, result, behind, distance, size, needs)
+            show_apart(
+                scene, needs, march=result.march, distances=result.march.distances * WORLD_UNITS, foreground=result.foreground,
+                behind=behind, behind_at=self.rendering.far * WORLD_UNITS if distance is None else distance, size=size,
+            )  # fmt: skip
         scene["rays"] = Rays(origins, directions, size, size)
         scene["field"] = field
         return scene
@@ -226,13 +175,9 @@ class PiGAN(Backbone):
         self, batch: int, rays: int, streams: Streams, sampling: Sampling, like: Tensor
     ) -> tuple[Tensor, Tensor | None, tuple[Tensor, Tensor] | None]:
         """Jitter [B,R,S] of the coarse samples, u [B,R,K] of the fine ones (None where there are none), noise of both marches."""
-        coarse = self.options.samples_coarse if sampling.coarse is None else sampling.coarse
-        fine = self.options.samples_fine if sampling.fine is None else sampling.fine
-        if sampling.mode not in MODES:
-            raise PriorzooError(f"sampling: mode {sampling.mode!r} is not one of {', '.join(MODES)}")
+        coarse, fine = self.sample_counts(sampling)
         if sampling.mode == "deterministic":
-            steps = torch.linspace(0.0, 1.0, fine, dtype=like.dtype, device=like.device)
-            return like.new_full((batch, rays, coarse), 0.5), steps.expand(batch, rays, fine) if fine else None, None
+            return *even_draws(batch, rays, coarse, fine, like), None
         jitter = streams("jitter").uniform(rays, coarse).to(like)
         u = streams("importance").uniform(rays, fine).to(like) if fine else None
         if self.noise_deviation == 0:
@@ -262,7 +207,7 @@ class PiGAN(Backbone):
                 depth = expected_depth(march.weights, distances, self.rendering.far * WORLD_UNITS)
             scene["depth"] = depth.view(-1, 1, size, size)
         if result.colours is not None:
-            raw = _as_image(result.colours, size)
+            raw = colours_as_image(result.colours, size)
             scene["image_raw"] = raw
             if "image" in needs:
                 scene["image"] = resized(raw, self.options.image_resolution)
@@ -272,20 +217,6 @@ class PiGAN(Backbone):
     def _published_depth(march: Intervals) -> Tensor:
         """Distance [B,R] in world units, not divided by the opacity."""
         return (march.weights * march.distances).sum(dim=-1) * WORLD_UNITS
-
-    def _show_apart(
-        self, scene: Scene, result: Rendering, behind: Tensor | None, distance: Tensor | None, size: int, needs: frozenset[str]
-    ) -> None:
-        """Foreground and background apart, and the distance of both together."""
-        march = result.march
-        if "foreground_raw" in needs and result.foreground is not None:
-            scene["foreground_raw"] = _as_image(result.foreground, size)
-        if "background_raw" in needs and behind is not None:
-            scene["background_raw"] = _as_image(behind, size)
-        if "composite_depth" in needs:
-            far = torch.full_like(march.opacity, self.rendering.far * WORLD_UNITS) if distance is None else distance
-            depth = (march.weights * march.distances).sum(dim=-1) * WORLD_UNITS + march.background_transmittance * far
-            scene["composite_depth"] = (depth / (march.opacity + march.background_transmittance)).view(-1, 1, size, size)
 
     def field(self, latents: Latents) -> Field:
         """The shape of prepared latents; its density is per world unit."""
@@ -335,10 +266,6 @@ def resized(image: Tensor, size: int, *, nearest: bool = False) -> Tensor:
     if nearest and image.shape[-1] > size:
         return F.interpolate(image, (size, size), mode="nearest")
     return F.interpolate(image, (size, size), mode="bilinear", align_corners=False, antialias=image.shape[-1] > size)
-
-
-def _as_image(colours: Tensor, size: int) -> Tensor:
-    return (colours[:, :3] * 2.0 - 1.0).reshape(-1, 3, size, size)
 
 
 def _single(values: Tensor) -> Tensor:

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from ...core.camera import Camera
-from ...core.errors import PriorzooError
 from ...core.options import check_number
 from ...core.registry import register_backbone
 from ...core.scene import Scene
@@ -19,7 +18,8 @@ from ...core.streams import Streams
 from ...rendering.compositing import Intervals
 from ...rendering.roots import METHODS
 from ..base import Progress, Sampling
-from .backbone import MODES, PROVIDES, PiGAN
+from ..ray_marched import RENDERS, even_draws
+from .backbone import PiGAN
 from .field import WORLD_UNITS, SirenField
 from .options import CHOICES, COUNTS, PiGANOptions
 from .renderer import Rendering
@@ -105,7 +105,7 @@ class GOF(PiGAN):
     """
 
     Options: type[PiGANOptions] = GOFOptions
-    renders = PROVIDES | {"surface_depth", "surface_mask"}
+    renders = RENDERS | {"surface_depth", "surface_mask"}
     options: GOFOptions
     rendering: SurfaceOptions
 
@@ -134,17 +134,13 @@ class GOF(PiGAN):
         sampling: Sampling,
     ) -> Rendering:
         own = self.options
-        coarse = own.samples_coarse if sampling.coarse is None else sampling.coarse
-        fine = own.samples_fine if sampling.fine is None else sampling.fine
-        if sampling.mode not in MODES:
-            raise PriorzooError(f"sampling: mode {sampling.mode!r} is not one of {', '.join(MODES)}")
-        shape = origins.shape[:2]
+        coarse, fine = self.sample_counts(sampling)
+        batch, rays = origins.shape[:2]
         if sampling.mode == "deterministic":
-            jitter = origins.new_full((*shape, own.samples_surface), 0.5)
-            u = torch.linspace(0.0, 1.0, fine, dtype=origins.dtype, device=origins.device).expand(*shape, fine) if fine else None
+            jitter, u = even_draws(batch, rays, own.samples_surface, fine, origins)
         else:
-            jitter = streams("jitter").uniform(shape[1], own.samples_surface).to(origins)
-            u = streams("importance").uniform(shape[1], fine).to(origins) if fine else None
+            jitter = streams("jitter").uniform(rays, own.samples_surface).to(origins)
+            u = streams("importance").uniform(rays, fine).to(origins) if fine else None
         return render_surfaces(
             folded, origins, directions, self.rendering, coarse=coarse, half_width=self.half_width, jitter=jitter, u=u,
             seen_along=seen_along, background=behind,
