@@ -34,8 +34,8 @@ from floors import (
     thread_counts,
 )  # fmt: skip
 from priorzoo.backbones.eg3d import EG3D
-from priorzoo.backbones.eg3d.layers import FullyConnected, SynthesisLayer, ToRGB
 from priorzoo.backbones.eg3d.planes import plane_axes, plane_grid
+from priorzoo.backbones.stylegan2.layers import FullyConnected, SynthesisLayer, ToRGB
 from priorzoo.core.camera import Camera
 from priorzoo.core.files import write_text_atomically
 from priorzoo.core.streams import fixed_streams

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from priorzoo.backbones.eg3d import filtering, layers
-from priorzoo.backbones.eg3d.activation import activate_, activate_reference
 from priorzoo.backbones.eg3d.discriminator import minibatch_deviation
-from priorzoo.backbones.eg3d.filtering import laid_out
-from priorzoo.backbones.eg3d.layers import SynthesisLayer
-from priorzoo.backbones.eg3d.mapping import MappingNetwork
-from priorzoo.backbones.eg3d.strips import convolve_in_strips
+from priorzoo.backbones.stylegan2 import filtering, layers
+from priorzoo.backbones.stylegan2.activation import activate_, activate_reference
+from priorzoo.backbones.stylegan2.filtering import laid_out
+from priorzoo.backbones.stylegan2.layers import SynthesisLayer
+from priorzoo.backbones.stylegan2.mapping import MappingNetwork
+from priorzoo.backbones.stylegan2.strips import convolve_in_strips
 from priorzoo.core.errors import PriorzooError
 from torch import Tensor
 

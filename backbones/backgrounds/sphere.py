@@ -13,9 +13,9 @@ from ...core.errors import PriorzooError
 from ...core.options import check_choice, check_count, check_number
 from ...core.registry import register_background
 from ...core.streams import Streams
-from ..eg3d.activation import LEAK
-from ..eg3d.layers import SQRT2, FullyConnected
-from ..eg3d.mapping import MappingNetwork, truncate
+from ..stylegan2.activation import LEAK
+from ..stylegan2.layers import SQRT2, FullyConnected
+from ..stylegan2.mapping import MappingNetwork, truncate
 from .base import Background
 
 FREQUENCIES = 10

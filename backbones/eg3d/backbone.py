@@ -18,10 +18,10 @@ from ...rendering.compositing import density_from_raw, expected_depth, published
 from ...rendering.rays import rays_from_camera
 from ..base import Execution, Latents, Sampling, lay_out_weights
 from ..ray_marched import COLOURED, IMAGES, RayMarched, even_draws, show_apart
+from ..stylegan2.layers import Noise
 from .compiling import check_compiler
 from .discriminator import DualDiscriminator, resize
 from .generator import LABEL, TriPlaneGenerator, camera_for
-from .layers import Noise
 from .options import EG3DOptions
 from .renderer import Rendering, RenderingOptions, query_planes, render_rays
 from .superresolution import SuperResolution
@@ -126,7 +126,7 @@ class EG3D(RayMarched):
 
     def prepare(self, latents: Latents, condition: Tensor | None, *, truncation: float = 1.0, update_averages: bool = False) -> Latents:
         """Map z and the conditioning label [B,25] (None: zeros) to ``ws`` [B,num_ws,w_dim]."""
-        from .mapping import truncate
+        from ..stylegan2.mapping import truncate
 
         mapping = self.generator.mapping
         z = latents["z"]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ...core.errors import PriorzooError
-from .layers import Noise, SynthesisLayer
+from ..stylegan2.layers import Noise, SynthesisLayer
 
 
 def run_compiled(network: nn.Module, *tensors: Tensor, noise: Noise) -> Any:

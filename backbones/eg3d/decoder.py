@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import FullyConnected
+from ..stylegan2.layers import FullyConnected
 
 COLOUR_SCALE, COLOUR_OFFSET = 1.002, -0.001
 """Colours are sigmoid(x) * 1.002 - 0.001, so that black and white can be reached (Mip-NeRF's padding)."""

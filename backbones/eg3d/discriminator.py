@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...core.errors import PriorzooError
-from .filtering import fir_kernel, laid_out
-from .layers import Conv2dLayer, FullyConnected
-from .mapping import MappingNetwork
+from ..stylegan2.filtering import fir_kernel, laid_out
+from ..stylegan2.layers import Conv2dLayer, FullyConnected
+from ..stylegan2.mapping import MappingNetwork
 from .synthesis import channels_at
 
 

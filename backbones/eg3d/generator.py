@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from ...core.camera import Camera
 from ..backgrounds.base import Background
+from ..stylegan2.layers import Noise, ToRGB
+from ..stylegan2.mapping import MappingNetwork
 from .compiling import run_compiled
 from .decoder import Decoder, SplitDecoder
-from .layers import Noise, ToRGB
-from .mapping import MappingNetwork
 from .options import EG3DOptions
 from .superresolution import SuperResolution
 from .synthesis import PlaneGenerator, SynthesisNetwork

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...core.errors import PriorzooError, did_you_mean
-from .filtering import fir_kernel, laid_out
-from .layers import Noise
+from ..stylegan2.filtering import fir_kernel, laid_out
+from ..stylegan2.layers import Noise
 from .synthesis import SynthesisBlock
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .filtering import fir_kernel, laid_out, upsample2
-from .layers import Noise, SynthesisLayer, ToRGB
+from ..stylegan2.filtering import fir_kernel, laid_out, upsample2
+from ..stylegan2.layers import Noise, SynthesisLayer, ToRGB
 
 
 def channels_at(resolution: int, channel_base: int, channel_max: int) -> int:

@@ -1,0 +1,1 @@
+"""The networks of StyleGAN2 that several families are built from: layers, filters, mapping."""
