@@ -51,3 +51,12 @@ class Prior(nn.Module):
     def forward(self, scene: Scene, stream: Stream) -> PriorResult:
         """Return the loss of each sample of the scene; ``stream`` is this entry's own randomness."""
         raise NotImplementedError(f"{type(self).__name__} must define forward")
+
+
+class FixedPrior(Prior):
+    """A prior without parameters or buffers: building one is how its options are checked."""
+
+    @classmethod
+    def check_options(cls, **options: Any) -> None:
+        """Raise PriorzooError, naming the option, for values that cannot work."""
+        cls(**options)

@@ -12,7 +12,7 @@ from ..core.registry import register_prior
 from ..core.scene import Scene
 from ..core.streams import Stream
 from ..rendering.selection import as_real
-from .base import Prior, PriorResult
+from .base import FixedPrior, PriorResult
 
 
 def coverage(opacity: Tensor, *, foreground: float = 0.4, background: float = 0.1) -> Tensor:
@@ -30,7 +30,7 @@ def coverage(opacity: Tensor, *, foreground: float = 0.4, background: float = 0.
 
 
 @register_prior("coverage")
-class Coverage(Prior):
+class Coverage(FixedPrior):
     """Coverage: keeps the foreground from vanishing and from filling the image.
 
     L_b = max(0, ``foreground`` - mean a) + max(0, ``background`` - mean (1 - a)), a = opacity [B,1,h,w] (VoxGRAF, Schwarz et al. 2022).
@@ -49,11 +49,6 @@ class Coverage(Prior):
         check_number(self.registry_name, "foreground", foreground, least=0.0, most=1.0)
         check_number(self.registry_name, "background", background, least=0.0, most=1.0)
         self.foreground, self.background = foreground, background
-
-    @classmethod
-    def check_options(cls, **options: Any) -> None:
-        """Raise PriorzooError for values that cannot work; without parameters, building one is the check."""
-        cls(**options)
 
     @classmethod
     def needs(cls, **options: Any) -> frozenset[str]:

@@ -12,7 +12,7 @@ from ..core.options import check_choice, check_count, check_flag, check_number
 from ..core.registry import register_prior
 from ..core.scene import Field, Scene
 from ..core.streams import Stream
-from .base import Prior, PriorResult
+from .base import FixedPrior, PriorResult
 from .density_tv import PUBLISHED_EXTENT, density_tv
 
 FORMS = ("detach", "fixed")
@@ -47,7 +47,7 @@ def density_monotonic(field: Field, points: Tensor, step: float, *, form: str = 
 
 
 @register_prior("density_monotonic")
-class DensityMonotonic(Prior):
+class DensityMonotonic(FixedPrior):
     """Raw density that does not fall from front to back, with density TV beside it where wanted.
 
     L_b = mean_i relu(raw(x_i) - raw(x_i - (0, 0, s))) + ``smoothness`` mean_j |raw(y_j) - raw(y_j + e_j)|, e_j ~ N(0, s^2), s the side
@@ -86,11 +86,6 @@ class DensityMonotonic(Prior):
         check_flag(self.registry_name, "as_published", as_published)
         self.form, self.points, self.as_published = form, points, as_published
         self.smoothness, self.smooth_points = smoothness, smooth_points
-
-    @classmethod
-    def check_options(cls, **options: Any) -> None:
-        """Raise PriorzooError for values that cannot work; without parameters, building one is the check."""
-        cls(**options)
 
     @classmethod
     def needs(cls, **options: Any) -> frozenset[str]:

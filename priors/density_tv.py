@@ -11,7 +11,7 @@ from ..core.options import check_count, check_flag, check_number
 from ..core.registry import PRIORS, register_prior
 from ..core.scene import Field, Scene
 from ..core.streams import Stream
-from .base import Prior, PriorResult
+from .base import FixedPrior, PriorResult
 
 PUBLISHED_EXTENT = 1.0  # EG3D's code draws from [-1,1]^3 whatever the box
 
@@ -45,7 +45,7 @@ def density_tv(field: Field, points: Tensor, offsets: Tensor) -> Tensor:
 
 
 @register_prior("density_tv")
-class DensityTV(Prior):
+class DensityTV(FixedPrior):
     """Total variation of the raw density at random points.
 
     L_b = mean_i |raw(x_i) - raw(x_i + d_i)|, d_i ~ N(0, ``distance``^2) (EG3D's released training code). Reads
@@ -72,11 +72,6 @@ class DensityTV(Prior):
         check_number(self.registry_name, "distance", distance, above=0.0)
         check_flag(self.registry_name, "as_published", as_published)
         self.points, self.distance, self.as_published = points, distance, as_published
-
-    @classmethod
-    def check_options(cls, **options: Any) -> None:
-        """Raise PriorzooError for values that cannot work; without parameters, building one is the check."""
-        cls(**options)
 
     @classmethod
     def needs(cls, **options: Any) -> frozenset[str]:

@@ -13,7 +13,7 @@ from ..core.scene import Scene
 from ..core.streams import Stream
 from ..rendering.compositing import EMPTY
 from ..rendering.selection import as_real
-from .base import Prior, PriorResult
+from .base import FixedPrior, PriorResult
 
 
 def depth_variance(weights: Tensor, distances: Tensor, edges: Tensor, *, tolerance: float = 3.0) -> Tensor:
@@ -39,7 +39,7 @@ def depth_variance(weights: Tensor, distances: Tensor, edges: Tensor, *, toleran
 
 
 @register_prior("depth_variance")
-class DepthVariance(Prior):
+class DepthVariance(FixedPrior):
     """Depth variance: a ray should meet one surface, not a cloud.
 
     L_b = mean_rays sg(a) max(0, V - (``tolerance`` d)^2), V the variance of distance under the ray's weights, a its opacity, d its mean
@@ -59,11 +59,6 @@ class DepthVariance(Prior):
         super().__init__()
         check_number(self.registry_name, "tolerance", tolerance, least=0.0)
         self.tolerance = tolerance
-
-    @classmethod
-    def check_options(cls, **options: Any) -> None:
-        """Raise PriorzooError for values that cannot work; without parameters, building one is the check."""
-        cls(**options)
 
     @classmethod
     def needs(cls, **options: Any) -> frozenset[str]:

@@ -13,7 +13,7 @@ from ..core.scene import Samples, Scene
 from ..core.streams import Stream
 from ..rendering import distortion as ray
 from ..rendering.selection import as_real
-from .base import Prior, PriorResult
+from .base import FixedPrior, PriorResult
 
 FORMS = ("mipnerf360", "poster", "as_published")
 
@@ -63,7 +63,7 @@ def published_distortion(raw: Tensor, distances: Tensor) -> Tensor:
 
 
 @register_prior("distortion")
-class Distortion(Prior):
+class Distortion(FixedPrior):
     """Distortion: the weights of a ray should lie together, in one thin surface.
 
     L_b = mean_rays { sum_ij w_i w_j |m_i - m_j| + 1/3 sum_i w_i^2 (s_{i+1} - s_i) } (Mip-NeRF 360, Barron et al. 2022, eq. 15), with s
@@ -83,11 +83,6 @@ class Distortion(Prior):
         super().__init__()
         check_choice(self.registry_name, "form", form, FORMS)
         self.form = form
-
-    @classmethod
-    def check_options(cls, **options: Any) -> None:
-        """Raise PriorzooError for values that cannot work; without parameters, building one is the check."""
-        cls(**options)
 
     @classmethod
     def needs(cls, **options: Any) -> frozenset[str]:

@@ -13,7 +13,7 @@ from ..core.registry import register_prior
 from ..core.scene import Samples, Scene
 from ..core.streams import Stream
 from ..rendering.selection import as_real
-from .base import Prior, PriorResult
+from .base import FixedPrior, PriorResult
 
 FORMS = ("infonerf", "as_published")
 SMALL = 1e-10
@@ -68,7 +68,7 @@ def opacity_entropy(opacity: Tensor) -> Tensor:
 
 
 @register_prior("ray_entropy")
-class RayEntropy(Prior):
+class RayEntropy(FixedPrior):
     """Ray entropy: a ray should be blocked in one place.
 
     L_b = mean_rays 1[opacity > ``min_opacity``] (-sum_i p_i log2 p_i), p_i = alpha_i / sum_j alpha_j (InfoNeRF, Kim et al. 2022, eqs.
@@ -91,11 +91,6 @@ class RayEntropy(Prior):
         self.form, self.min_opacity = form, min_opacity
 
     @classmethod
-    def check_options(cls, **options: Any) -> None:
-        """Raise PriorzooError for values that cannot work; without parameters, building one is the check."""
-        cls(**options)
-
-    @classmethod
     def needs(cls, **options: Any) -> frozenset[str]:
         """Alpha and opacity; the samples as drawn for the published form."""
         return frozenset({"samples"} if options.get("form") == "as_published" else {"alpha", "opacity"})
@@ -114,7 +109,7 @@ class RayEntropy(Prior):
 
 
 @register_prior("opacity_entropy")
-class OpacityEntropy(Prior):
+class OpacityEntropy(FixedPrior):
     """Opacity entropy: rays should be opaque or empty, with a force that grows towards both ends.
 
     L_b = mean_rays { -a ln a - (1 - a) ln(1 - a) }, a = opacity [B,1,h,w] (threestudio's opaqueness loss for DreamFusion). Milder in the

@@ -14,7 +14,7 @@ from ..core.registry import register_prior
 from ..core.scene import Scene
 from ..core.streams import Stream
 from ..rendering.selection import as_real
-from .base import Prior, PriorResult
+from .base import FixedPrior, PriorResult
 
 FORMS = ("bce", "l1", "iou")
 SURE = 1e-3
@@ -47,7 +47,7 @@ def mask_loss(opacity: Tensor, foreground: Tensor, *, form: str = "bce") -> Tens
 
 
 @register_prior("mask")
-class Mask(Prior):
+class Mask(FixedPrior):
     """Mask: opacity should be the foreground that a segmenter sees in the image.
 
     L_b = mean { -M ln a - (1 - M) ln(1 - a) } (``bce``), mean |a - M| (``l1``) or 1 - sum a M / sum(a + M - a M) (``iou``), a = opacity
@@ -69,11 +69,6 @@ class Mask(Prior):
         super().__init__()
         check_choice(self.registry_name, "form", form, FORMS)
         self.form, self.background = form, self.region_names(background=background)
-
-    @classmethod
-    def check_options(cls, **options: Any) -> None:
-        """Raise PriorzooError for values that cannot work; without parameters, building one is the check."""
-        cls(**options)
 
     @classmethod
     def needs(cls, **options: Any) -> frozenset[str]:

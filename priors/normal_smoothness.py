@@ -13,7 +13,7 @@ from ..core.scene import Field, Scene
 from ..core.streams import Stream
 from ..rendering.normals import METHODS, normals_from_field
 from ..rendering.selection import as_real
-from .base import Prior, PriorResult
+from .base import FixedPrior, PriorResult
 
 FORMS = ("intended", "as_published")
 SURFACES = ("expected", "root")
@@ -44,7 +44,7 @@ def normal_difference(first: Tensor, second: Tensor, form: str = "intended") -> 
 
 
 @register_prior("normal_smoothness")
-class NormalSmoothness(Prior):
+class NormalSmoothness(FixedPrior):
     """Normal smoothness: bends the surface as little as the images allow.
 
     L_b = mean over rays with a surface { |n(x) - n(x + e u)|^2 / 3 }, with x the ray's surface point, which carries no gradient, n the
@@ -90,11 +90,6 @@ class NormalSmoothness(Prior):
         check_choice(self.registry_name, "form", form, FORMS)
         self.distance, self.surface, self.min_opacity = distance, surface, min_opacity
         self.method, self.step, self.form = method, step, form
-
-    @classmethod
-    def check_options(cls, **options: Any) -> None:
-        """Raise PriorzooError for values that cannot work; without parameters, building one is the check."""
-        cls(**options)
 
     @classmethod
     def needs(cls, **options: Any) -> frozenset[str]:

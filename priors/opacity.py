@@ -14,7 +14,7 @@ from ..core.registry import register_prior
 from ..core.scene import Scene
 from ..core.streams import Stream
 from ..rendering.selection import as_real
-from .base import Prior, PriorResult
+from .base import FixedPrior, PriorResult
 
 FORMS = ("intended", "as_published")
 PRODUCT = 0.1 * 1.1
@@ -37,7 +37,7 @@ def binarisation(alpha: Tensor) -> Tensor:
 
 
 @register_prior("opacity")
-class Opacity(Prior):
+class Opacity(FixedPrior):
     """Opacity: makes samples full or empty, so that surfaces are sharp.
 
     L_b = mean over samples { ln(0.1 + a) + ln(1.1 - a) - ln 0.1 - ln 1.1 }, with a the opacity of the sample or interval [B,R,S] (GOF, Xu
@@ -57,11 +57,6 @@ class Opacity(Prior):
         super().__init__()
         check_choice(self.registry_name, "form", form, FORMS)
         self.form = form
-
-    @classmethod
-    def check_options(cls, **options: Any) -> None:
-        """Raise PriorzooError for values that cannot work; without parameters, building one is the check."""
-        cls(**options)
 
     @classmethod
     def needs(cls, **options: Any) -> frozenset[str]:

@@ -12,7 +12,7 @@ from ..core.registry import register_prior
 from ..core.scene import Field, Scene
 from ..core.streams import Stream
 from ..rendering.selection import as_real
-from .base import Prior, PriorResult
+from .base import FixedPrior, PriorResult
 
 FORMS = ("root", "cauchy", "exponential")
 ROOT_OFFSET = 0.01
@@ -48,7 +48,7 @@ def density_sparsity(density: Tensor, *, form: str = "cauchy", length: float = 0
 
 
 @register_prior("sparsity")
-class Sparsity(Prior):
+class Sparsity(FixedPrior):
     """Sparsity: empties space that the images do not ask for.
 
     L_b = mean_rays { sqrt(a^2 + 0.01) - 0.1 } (``root``, DreamFusion), mean ln(1 + 2 x^2) (``cauchy``, Plenoxels) or mean (1 - exp(-x))
@@ -70,11 +70,6 @@ class Sparsity(Prior):
         check_number(self.registry_name, "length", length, above=0.0)
         check_count(self.registry_name, "points", points)
         self.form, self.length, self.points = form, length, points
-
-    @classmethod
-    def check_options(cls, **options: Any) -> None:
-        """Raise PriorzooError for values that cannot work; without parameters, building one is the check."""
-        cls(**options)
 
     @classmethod
     def needs(cls, **options: Any) -> frozenset[str]:

@@ -22,7 +22,7 @@ from ..core.scene import Scene
 from ..core.streams import Stream
 from ..rendering.selection import SCOPES, as_real, erode, hardest_mean
 from ..rendering.smoothness import REDUCTIONS, smoothness_map
-from .base import Prior, PriorResult
+from .base import FixedPrior, PriorResult
 
 __all__ = ["SR", "SSR", "ssr", "view_gate"]
 
@@ -102,7 +102,7 @@ def view_gate(angle: Tensor, limit: float, ramp: float = 0.0) -> Tensor:
 
 
 @register_prior("sr")
-class SR(Prior):
+class SR(FixedPrior):
     """Smoothness of the whole depth map: SSR report, eq. 1, averaged over the opaque pixels.
 
     L_b = mean of sum_{k x k} (D(x + o) - D(x))^2 over x; reads depth [B,1,h,w] and, unless ``min_opacity`` is 0,
@@ -166,11 +166,6 @@ class SR(Prior):
         check_choice(name, "scope", self.scope, SCOPES)
         check_choice(name, "empty", self.empty, EMPTY)
         check_flag(name, "second_order", self.second_order)
-
-    @classmethod
-    def check_options(cls, **options: Any) -> None:
-        """Raise PriorzooError for values that cannot work; without parameters, building one is the check."""
-        cls(**options)
 
     @classmethod
     def needs(cls, **options: Any) -> frozenset[str]:
